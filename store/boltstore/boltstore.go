@@ -1,0 +1,240 @@
+// Package boltstore is the embedded store: one bbolt file, used by one process at
+// a time. What a method has acknowledged is on disk.
+//
+// One goroutine writes. It takes all operations that are waiting, runs them in one
+// transaction and answers them after one fsync, so that parallel callers share
+// its cost and a lone caller waits for nobody.
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"authserver/store"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+var (
+	records  = []byte("records")  // key → record
+	counters = []byte("counters") // key → expiry, count
+	indexes  = []byte("indexes")  // index, 0, member → expiry
+	logs     = []byte("logs")     // log, 0, position → event
+	expiries = []byte("expiries") // expiry, bucket, key → nothing
+)
+
+const (
+	queued    = 1024 // operations that wait at most
+	perCommit = 256  // operations in one transaction at most
+	sweepIdle = 10 * time.Second
+)
+
+// Store is a store.Store in a file.
+type Store struct {
+	db     *bbolt.DB
+	queue  chan *operation
+	closed chan struct{} // no more operations
+	done   chan struct{} // the writer has ended
+	close  sync.Once
+
+	mu       sync.Mutex
+	failed   error         // why writes are refused for good
+	appended chan struct{} // closed and replaced when a log grows
+}
+
+// operation is one write that waits for its transaction.
+type operation struct {
+	ctx    context.Context
+	run    func(tx *bbolt.Tx) error // a sentinel of package store, or trouble
+	result error
+	done   chan struct{}
+}
+
+// Open opens the store in a file, which it creates with mode 0600 if it does not
+// exist. While another process has the file open, it fails within a second.
+func Open(path string) (*Store, error) {
+	_, statErr := os.Stat(path)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("opening the store: %s is in use by another authserver process; "+
+			"the embedded store serves one process at a time: stop the other one, or use Redis for several", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the store %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{records, counters, indexes, logs, expiries} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && errors.Is(statErr, os.ErrNotExist) {
+		err = syncDirectory(filepath.Dir(path))
+	}
+	if err != nil {
+		db.Close()
+		return nil, fmt.Errorf("preparing the store %s: %w", path, err)
+	}
+	s := &Store{
+		db: db, queue: make(chan *operation, queued),
+		closed: make(chan struct{}), done: make(chan struct{}), appended: make(chan struct{}),
+	}
+	go s.write()
+	return s, nil
+}
+
+// syncDirectory makes a new file's name durable.
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	return directory.Sync()
+}
+
+// Close finishes what is queued and closes the file.
+func (s *Store) Close() error {
+	err := errClosed
+	s.close.Do(func() {
+		close(s.closed)
+		<-s.done
+		err = s.db.Close()
+	})
+	return err
+}
+
+var errClosed = errors.New("the store is closed")
+
+// Ping reports whether the store takes writes.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.update(ctx, func(*bbolt.Tx) error { return nil })
+}
+
+// update runs an operation in the next transaction and returns when it is on disk.
+func (s *Store) update(ctx context.Context, run func(tx *bbolt.Tx) error) error {
+	op := &operation{ctx: ctx, run: run, done: make(chan struct{})}
+	select {
+	case <-s.closed:
+		return errClosed
+	default:
+	}
+	select {
+	case s.queue <- op:
+	case <-s.closed:
+		return errClosed
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the store: %w", ctx.Err())
+	}
+	select {
+	case <-op.done:
+		return op.result
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the store: %w", ctx.Err())
+	case <-s.done:
+		select { // the writer may have answered while it ended
+		case <-op.done:
+			return op.result
+		default:
+			return errClosed
+		}
+	}
+}
+
+// write is the writer.
+func (s *Store) write() {
+	defer close(s.done)
+	idle := time.NewTicker(sweepIdle)
+	defer idle.Stop()
+	for {
+		var batch []*operation
+		select {
+		case op := <-s.queue:
+			batch = s.gather(op)
+		case <-idle.C: // an idle store empties itself, too
+		case <-s.closed:
+			for len(s.queue) > 0 {
+				s.commit(s.gather(<-s.queue))
+			}
+			return
+		}
+		s.commit(batch)
+	}
+}
+
+// gather takes whatever else waits already.
+func (s *Store) gather(first *operation) []*operation {
+	batch := []*operation{first}
+	for len(batch) < perCommit {
+		select {
+		case op := <-s.queue:
+			batch = append(batch, op)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit runs operations in one transaction and answers them.
+func (s *Store) commit(batch []*operation) {
+	err := s.failure()
+	if err == nil && (len(batch) > 0 || s.anythingDue()) {
+		ran := false
+		err = s.db.Update(func(tx *bbolt.Tx) error {
+			for _, op := range batch {
+				if op.result = op.ctx.Err(); op.result != nil {
+					continue
+				}
+				if op.result = op.run(tx); op.result != nil && !isDecision(op.result) {
+					return op.result
+				}
+			}
+			err := sweep(tx, time.Now(), 2*len(batch)+sweepLeast)
+			ran = err == nil
+			return err
+		})
+		if ran {
+			s.judge(err)
+		}
+	}
+	for _, op := range batch {
+		if err != nil {
+			op.result = fmt.Errorf("writing to the store: %w", err)
+		}
+		close(op.done)
+	}
+}
+
+func isDecision(err error) bool {
+	return errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
+}
+
+// judge refuses all further writes after a commit that failed for another reason
+// than space (an operation that fails before leaves the file as it was): after a failed fsync the kernel may have dropped what it had, and
+// trying again would acknowledge what is not on disk.
+func (s *Store) judge(err error) {
+	if err == nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
+		return
+	}
+	s.mu.Lock()
+	s.failed = fmt.Errorf("the store takes no writes since one failed, restart after mending the disk: %w", err)
+	s.mu.Unlock()
+}
+
+func (s *Store) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}

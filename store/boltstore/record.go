@@ -1,0 +1,272 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"time"
+
+	"authserver/store"
+
+	"go.etcd.io/bbolt"
+)
+
+// A record is its version, change and expiry in milliseconds, and the value.
+const recordHeader = 24
+
+func encodeRecord(r store.Record) []byte {
+	b := make([]byte, recordHeader, recordHeader+len(r.Value))
+	binary.BigEndian.PutUint64(b, r.Version)
+	binary.BigEndian.PutUint64(b[8:], uint64(r.Changed.UnixMilli()))
+	binary.BigEndian.PutUint64(b[16:], uint64(r.Expires.UnixMilli()))
+	return append(b, r.Value...)
+}
+
+// readRecord returns the live record of a key, or the zero Record.
+func readRecord(tx *bbolt.Tx, key string, now time.Time) (store.Record, error) {
+	b := tx.Bucket(records).Get([]byte(key))
+	if b == nil {
+		return store.Record{}, nil
+	}
+	if len(b) < recordHeader {
+		return store.Record{}, fmt.Errorf("the record %q is cut short", key)
+	}
+	r := store.Record{
+		Version: binary.BigEndian.Uint64(b),
+		Changed: time.UnixMilli(int64(binary.BigEndian.Uint64(b[8:]))),
+		Expires: time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))),
+		Value:   bytes.Clone(b[recordHeader:]),
+	}
+	if !now.Before(r.Expires) {
+		return store.Record{}, nil
+	}
+	return r, nil
+}
+
+// Get implements store.Store.
+func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error) {
+	for _, key := range keys {
+		if err := store.CheckKey(key); err != nil {
+			return nil, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("reading from the store: %w", err)
+	}
+	found := make([]store.Record, len(keys))
+	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		now := time.Now()
+		for i, key := range keys {
+			if found[i], err = readRecord(tx, key, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading from the store: %w", err)
+	}
+	return found, nil
+}
+
+// Create implements store.Store.
+func (s *Store) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
+	if err := check(key, value, expires); err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *bbolt.Tx) error {
+		now := time.Now()
+		if present, err := readRecord(tx, key, now); err != nil || present.Exists() {
+			return either(err, store.ErrExists)
+		}
+		return putRecord(tx, key, store.Record{Version: 1, Value: value, Changed: now, Expires: expires})
+	})
+}
+
+// Swap implements store.Store.
+func (s *Store) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	if err := check(key, value, expires); err != nil {
+		return store.Record{}, err
+	}
+	var result store.Record
+	err := s.update(ctx, func(tx *bbolt.Tx) error {
+		now := time.Now()
+		present, err := readRecord(tx, key, now)
+		if err != nil || !present.Exists() {
+			return either(err, store.ErrNotFound)
+		}
+		if present.Version != version {
+			result = present
+			return store.ErrConflict
+		}
+		if value == nil {
+			value = present.Value
+		}
+		if now.Before(present.Changed) { // the clock went back
+			now = present.Changed
+		}
+		result = store.Record{
+			Version: version + 1, Value: bytes.Clone(value),
+			Changed: now.Truncate(time.Millisecond), Expires: expires.Truncate(time.Millisecond),
+		}
+		return putRecord(tx, key, result)
+	})
+	if err != nil && !isDecision(err) {
+		return store.Record{}, err // result may still be written to by the writer
+	}
+	return result, err
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	if err := store.CheckKey(key); err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *bbolt.Tx) error { return tx.Bucket(records).Delete([]byte(key)) })
+}
+
+func putRecord(tx *bbolt.Tx, key string, r store.Record) error {
+	if err := tx.Bucket(records).Put([]byte(key), encodeRecord(r)); err != nil {
+		return err
+	}
+	if r.Version > 1 {
+		return nil // the sweeper finds the entry of version 1 and files it anew
+	}
+	return expireAt(tx, r.Expires, records, []byte(key))
+}
+
+func check(key string, value []byte, expires time.Time) error {
+	if err := store.CheckKey(key); err != nil {
+		return err
+	}
+	return store.CheckValue(value, expires)
+}
+
+func either(err, otherwise error) error {
+	if err != nil {
+		return err
+	}
+	return otherwise
+}
+
+// Add implements store.Store. A counter is its expiry in milliseconds and its count.
+func (s *Store) Add(ctx context.Context, key string, n int64, window time.Duration) (int64, error) {
+	if err := store.CheckKey(key); err != nil {
+		return 0, err
+	}
+	var sum int64
+	err := s.update(ctx, func(tx *bbolt.Tx) error {
+		now, bucket := time.Now(), tx.Bucket(counters)
+		value := make([]byte, 16)
+		if b := bucket.Get([]byte(key)); len(b) == 16 && now.Before(expiryOf(b)) {
+			copy(value, b)
+		} else {
+			expires := now.Add(max(window, time.Millisecond))
+			binary.BigEndian.PutUint64(value, uint64(expires.UnixMilli()))
+			if err := expireAt(tx, expires, counters, []byte(key)); err != nil {
+				return err
+			}
+		}
+		sum = int64(binary.BigEndian.Uint64(value[8:])) + n
+		binary.BigEndian.PutUint64(value[8:], uint64(sum))
+		return bucket.Put([]byte(key), value)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return sum, nil
+}
+
+// Link implements store.Store.
+func (s *Store) Link(ctx context.Context, index, member string, expires time.Time) error {
+	if err := check(index, nil, expires); err != nil {
+		return err
+	}
+	if err := store.CheckKey(member); err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *bbolt.Tx) error {
+		key := pair(index, []byte(member))
+		bucket := tx.Bucket(indexes)
+		present := bucket.Get(key)
+		if present != nil && !expires.After(expiryOf(present)) {
+			return nil
+		}
+		if err := bucket.Put(key, millis(expires)); err != nil || present != nil {
+			return err
+		}
+		return expireAt(tx, expires, indexes, key)
+	})
+}
+
+// Unlink implements store.Store.
+func (s *Store) Unlink(ctx context.Context, index, member string) error {
+	if err := store.CheckKey(index); err != nil {
+		return err
+	}
+	if err := store.CheckKey(member); err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *bbolt.Tx) error { return tx.Bucket(indexes).Delete(pair(index, []byte(member))) })
+}
+
+const pageSize = 500 // members that Linked reads in one transaction
+
+// Linked implements store.Store.
+func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := store.CheckKey(index); err != nil {
+			yield("", err)
+			return
+		}
+		prefix := pair(index, nil)
+		for from := prefix; from != nil; {
+			page, next, err := s.page(ctx, prefix, from)
+			if err != nil {
+				yield("", fmt.Errorf("reading an index: %w", err))
+				return
+			}
+			for _, member := range page {
+				if !yield(member, nil) {
+					return
+				}
+			}
+			from = next
+		}
+	}
+}
+
+// page returns live members from a key on, and where to go on, nil at the end.
+func (s *Store) page(ctx context.Context, prefix, from []byte) (members []string, next []byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		now, cursor := time.Now(), tx.Bucket(indexes).Cursor()
+		read := 0
+		for key, value := cursor.Seek(from); bytes.HasPrefix(key, prefix); key, value = cursor.Next() {
+			if read++; read > pageSize {
+				next = bytes.Clone(key)
+				return nil
+			}
+			if now.Before(expiryOf(value)) {
+				members = append(members, string(key[len(prefix):]))
+			}
+		}
+		return nil
+	})
+	return members, next, err
+}
+
+// pair joins a name, its length and a second part, so that no two pairs are alike.
+func pair(name string, second []byte) []byte {
+	key := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(name)+len(second)), uint16(len(name)))
+	return append(append(key, name...), second...)
+}
+
+func millis(t time.Time) []byte { return binary.BigEndian.AppendUint64(nil, uint64(t.UnixMilli())) }
+
+// expiryOf reads the expiry at the beginning of a counter or member.
+func expiryOf(b []byte) time.Time { return time.UnixMilli(int64(binary.BigEndian.Uint64(b))) }

@@ -1,0 +1,68 @@
+package boltstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Everything that expires has one entry in the expiries bucket, filed under an
+// instant at or before its real expiry. Each transaction looks at a few entries
+// that are due: what has expired goes, what was prolonged is filed anew. So a
+// write never has to move an entry, and the file does not grow with the dead.
+
+const sweepLeast = 16 // due entries that a transaction looks at, at least
+
+func expireAt(tx *bbolt.Tx, expires time.Time, bucket, key []byte) error {
+	entry := append(append(millis(expires), bucket[0]), key...)
+	return tx.Bucket(expiries).Put(entry, nil)
+}
+
+var swept = map[byte][]byte{records[0]: records, counters[0]: counters, indexes[0]: indexes, logs[0]: logs}
+
+// sweep handles up to limit due entries.
+func sweep(tx *bbolt.Tx, now time.Time, limit int) error {
+	var due [][]byte
+	cursor := tx.Bucket(expiries).Cursor()
+	until := millis(now)
+	for entry, _ := cursor.First(); entry != nil && len(due) < limit && bytes.Compare(entry[:8], until) <= 0; entry, _ = cursor.Next() {
+		due = append(due, bytes.Clone(entry))
+	}
+	for _, entry := range due {
+		if err := tx.Bucket(expiries).Delete(entry); err != nil {
+			return err
+		}
+		bucket, key := swept[entry[8]], entry[9:]
+		value := tx.Bucket(bucket).Get(key)
+		if value == nil {
+			continue // deleted, or filed twice
+		}
+		expires := expiryOf(value)
+		if bucket[0] == records[0] {
+			expires = time.UnixMilli(int64(binary.BigEndian.Uint64(value[16:])))
+		}
+		var err error
+		if now.Before(expires) {
+			err = expireAt(tx, expires, bucket, key)
+		} else {
+			err = tx.Bucket(bucket).Delete(key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anythingDue reports whether sweep would find something.
+func (s *Store) anythingDue() bool {
+	due := false
+	s.db.View(func(tx *bbolt.Tx) error {
+		entry, _ := tx.Bucket(expiries).Cursor().First()
+		due = entry != nil && bytes.Compare(entry[:8], millis(time.Now())) <= 0
+		return nil
+	})
+	return due
+}

@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Table is typed access to the records whose keys begin with Name and a slash.
+// Values are JSON.
+type Table[T any] struct {
+	Store Store
+	Name  string // for example "grant"
+}
+
+// Key returns the store's key for id.
+func (t Table[T]) Key(id string) string { return t.Name + "/" + id }
+
+// Get returns the record of id and its decoded value, or ErrNotFound.
+func (t Table[T]) Get(ctx context.Context, id string) (T, Record, error) {
+	var zero T
+	records, err := t.Store.Get(ctx, t.Key(id))
+	if err != nil {
+		return zero, Record{}, err
+	}
+	if !records[0].Exists() {
+		return zero, Record{}, ErrNotFound
+	}
+	value, err := t.Decode(records[0])
+	return value, records[0], err
+}
+
+// Create stores value under id until expires, or returns ErrExists.
+func (t Table[T]) Create(ctx context.Context, id string, value T, expires time.Time) error {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encoding %s record: %w", t.Name, err)
+	}
+	return t.Store.Create(ctx, t.Key(id), encoded, expires)
+}
+
+// Touch moves id from version to version+1 with a new expiry and keeps its
+// value; see Store.Swap. On ErrConflict the returned value and record are the
+// current ones.
+func (t Table[T]) Touch(ctx context.Context, id string, version uint64, expires time.Time) (T, Record, error) {
+	var zero T
+	record, swapErr := t.Store.Swap(ctx, t.Key(id), version, nil, expires)
+	if !record.Exists() {
+		return zero, record, swapErr
+	}
+	value, err := t.Decode(record)
+	if err != nil {
+		return zero, record, err
+	}
+	return value, record, swapErr
+}
+
+// Delete removes the record of id, if there is one.
+func (t Table[T]) Delete(ctx context.Context, id string) error {
+	return t.Store.Delete(ctx, t.Key(id))
+}
+
+// Decode returns the value of a record of this table.
+func (t Table[T]) Decode(record Record) (T, error) {
+	var value T
+	if err := json.Unmarshal(record.Value, &value); err != nil {
+		return value, fmt.Errorf("decoding %s record: %w", t.Name, err)
+	}
+	return value, nil
+}
