@@ -1,0 +1,120 @@
+// Package authservertest runs an authorization server in a test: the real one, on
+// a loopback port, with an embedded store in the test's temporary directory.
+package authservertest
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"authserver/authserver"
+	"authserver/keys"
+	"authserver/store"
+	"authserver/store/boltstore"
+)
+
+// Audience is the resource server that the test server issues tokens for, with
+// the scopes orders:read and orders:write.
+const Audience = "https://api.example.com"
+
+// The clients and the user that every test server knows.
+const (
+	ServiceID = "service" // client_credentials
+	WebID     = "web"     // password and refresh_token; first party
+	SPAID     = "spa"     // public: password and refresh_token
+	APIID     = "orders-api"
+	Secret    = "0123456789abcdef0123456789abcdef" // of all confidential clients
+	Username  = "alice"                            // role admin
+	Password  = "wonderland"
+)
+
+// Server is a running authorization server.
+type Server struct {
+	Issuer string
+	Store  store.Store
+	Keys   *keys.Manager
+	server *httptest.Server
+}
+
+// Options change what New starts.
+type Options struct {
+	Store     store.Store              // instead of an embedded one
+	MasterKey keys.MasterKey           // instead of a new one
+	Configure func(*authserver.Config) // changes the configuration before the start
+}
+
+// New starts a server that lives as long as the test.
+func New(t testing.TB, options Options) *Server {
+	t.Helper()
+	s := &Server{Store: options.Store}
+	if s.Store == nil {
+		opened, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { opened.Close() })
+		s.Store = opened
+	}
+	var handler http.Handler
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	t.Cleanup(s.server.Close)
+	s.Issuer = s.server.URL
+	if options.MasterKey.IsZero() {
+		made, err := keys.NewMasterKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.MasterKey = made
+	}
+	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	manager, err := keys.Open(t.Context(), keys.Config{
+		Store: authserver.KeyStore(s.Store), MasterKey: options.MasterKey, Issuer: s.Issuer, Algorithms: []string{"ES256"},
+		RotateEvery: 2160 * time.Hour, PublishBefore: 24 * time.Hour, CacheFor: 10 * time.Minute,
+		TokenLifetime: time.Hour, RefreshLifetime: 8760 * time.Hour, Logger: logger,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Keys = manager
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); manager.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-stopped })
+	config := Config(s.Issuer)
+	config.Store, config.Keys, config.Logger = s.Store, manager, logger
+	if options.Configure != nil {
+		options.Configure(&config)
+	}
+	server, err := authserver.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler = server.Handler()
+	return s
+}
+
+// Config is the operator's part of the configuration of a test server.
+func Config(issuer string) authserver.Config {
+	hash, err := authserver.HashPassword(Password)
+	if err != nil {
+		panic(err)
+	}
+	scope := "orders:read orders:write profile roles"
+	return authserver.Config{
+		Issuer:    issuer,
+		Resources: []authserver.Resource{{Identifier: Audience, Scopes: []string{"orders:read", "orders:write"}}},
+		Clients: []authserver.Client{
+			{ClientID: ServiceID, ClientSecret: Secret, GrantTypes: []string{"client_credentials"}, Scope: "orders:read orders:write"},
+			{ClientID: WebID, ClientSecret: Secret, GrantTypes: []string{"password", "refresh_token"}, Scope: scope,
+				RedirectURIs: []string{"https://web.example.com/callback"}},
+			{ClientID: SPAID, TokenEndpointAuthMethod: "none", GrantTypes: []string{"password", "refresh_token"}, Scope: scope},
+			{ClientID: APIID, ClientSecret: Secret, GrantTypes: []string{"client_credentials"}, Resource: Audience},
+		},
+		Users: []authserver.User{{Username: Username, PasswordHash: hash, Roles: []string{"admin"}}},
+	}
+}

@@ -1,0 +1,276 @@
+package authserver
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"authserver/internal/intake"
+)
+
+const (
+	rotationAlways = "always"
+	rotationNever  = "never"
+)
+
+// WithDefaults returns t with every zero field set to its default.
+func (t Tokens) WithDefaults() Tokens {
+	set := func(field *time.Duration, value time.Duration) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	set(&t.Access, 10*time.Minute)
+	set(&t.ID, 10*time.Minute)
+	set(&t.RefreshIdle, 720*time.Hour)
+	set(&t.RefreshMax, 8760*time.Hour)
+	set(&t.Code, time.Minute)
+	if t.RetryWindow == nil {
+		window := time.Minute
+		t.RetryWindow = &window
+	}
+	return t
+}
+
+// checker collects problems.
+type checker struct{ problems []Problem }
+
+func (c *checker) error(key, format string, args ...any) {
+	c.problems = append(c.problems, Problem{Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) warn(key, format string, args ...any) {
+	c.problems = append(c.problems, Problem{Key: key, Text: fmt.Sprintf(format, args...), Warning: true})
+}
+
+// Check returns all mistakes in the operator's part of c. It never shows a secret.
+func (c Config) Check() []Problem {
+	var check checker
+	check.issuer(c.Issuer)
+	check.tokens(c.Tokens.WithDefaults())
+	owners := check.resources(c.Resources)
+	check.clients(c.Clients, c.Resources, owners)
+	check.users(c.Users, c.Clients)
+	return check.problems
+}
+
+func (c *checker) issuer(issuer string) {
+	u, err := url.Parse(issuer)
+	switch {
+	case issuer == "":
+		c.error("issuer", "is missing; it is the https URL that clients know this server by, for example https://auth.example.com")
+	case err != nil || u.Host == "" || u.Opaque != "":
+		c.error("issuer", "%q is not an absolute URL; for example https://auth.example.com", issuer)
+	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())):
+		c.error("issuer", "%q must be https; http is allowed for localhost, 127.0.0.1 and [::1] only", issuer)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
+		c.error("issuer", "%q must have no user, query or fragment (RFC 8414 section 2)", issuer) // RFC 8414 §2
+	case strings.HasSuffix(issuer, "/"):
+		c.error("issuer", "%q must not end with a slash; it is compared byte for byte, write %q", issuer, strings.TrimRight(issuer, "/"))
+	case u.EscapedPath() != u.Path || strings.Contains(u.Path, "//") || strings.Contains(u.Path, "/."):
+		c.error("issuer", "%q must have a plain path: no percent-encoding, empty or dot segments", issuer)
+	}
+}
+
+func loopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.IsLoopback()
+}
+
+func (c *checker) tokens(t Tokens) {
+	between := func(key string, found, low, high time.Duration) {
+		if found < low || found > high {
+			c.error("tokens."+key, "is %s; allowed are %s to %s", found, low, high)
+		}
+	}
+	between("access", t.Access, 10*time.Second, time.Hour)
+	between("id", t.ID, 10*time.Second, time.Hour)
+	between("refresh_idle", t.RefreshIdle, time.Minute, 10*8760*time.Hour)
+	between("refresh_max", t.RefreshMax, time.Minute, 10*8760*time.Hour)
+	between("retry_window", *t.RetryWindow, 0, time.Minute)
+	between("code", t.Code, time.Second, 10*time.Minute)
+	if t.RefreshIdle > t.RefreshMax {
+		c.error("tokens.refresh_idle", "is %s, longer than tokens.refresh_max (%s)", t.RefreshIdle, t.RefreshMax)
+	}
+	if *t.RetryWindow == 0 {
+		c.warn("tokens.retry_window", "is 0: a refresh that is repeated because its answer was lost counts as theft and signs the user out")
+	}
+}
+
+// resources returns the owner of each scope.
+func (c *checker) resources(resources []Resource) map[string]string {
+	owners := make(map[string]string)
+	seen := make(map[string]bool)
+	for i, resource := range resources {
+		at := fmt.Sprintf("resources[%d]", i)
+		u, err := url.Parse(resource.Identifier)
+		switch {
+		case err != nil || u.Scheme == "" || strings.Contains(resource.Identifier, "#") || u.User != nil:
+			// RFC 8707 §2.
+			c.error(at+".identifier", "%q is not an absolute URI without user and fragment; for example https://api.example.com", resource.Identifier)
+		case seen[resource.Identifier]:
+			c.error(at+".identifier", "%q is configured twice", resource.Identifier)
+		}
+		seen[resource.Identifier] = true
+		for j, scope := range resource.Scopes {
+			key := fmt.Sprintf("%s.scopes[%d]", at, j)
+			switch {
+			case !isScopeToken(scope):
+				c.error(key, "%q is not a scope: printable ASCII without space, quote and backslash", scope)
+			case slices.Contains(userScopes, scope):
+				c.error(key, "%q speaks about users and belongs to no resource", scope)
+			case owners[scope] != "":
+				c.error(key, "%q belongs to %s already; a scope belongs to one resource", scope, owners[scope])
+			}
+			owners[scope] = resource.Identifier
+		}
+	}
+	return owners
+}
+
+func (c *checker) clients(clients []Client, resources []Resource, owners map[string]string) {
+	seen := make(map[string]bool)
+	for i, client := range clients {
+		at := fmt.Sprintf("clients[%d]", i)
+		switch {
+		case client.ClientID == "" || len(client.ClientID) > 256 || strings.ContainsFunc(client.ClientID, notVSCHAR):
+			// RFC 6749 appendix A.1.
+			c.error(at+".client_id", "%q is not 1 to 256 printable ASCII characters", client.ClientID)
+		case seen[client.ClientID]:
+			c.error(at+".client_id", "%q is configured twice", client.ClientID)
+		}
+		seen[client.ClientID] = true
+		c.clientAuth(at, client)
+		c.clientGrants(at, client)
+		for _, scope := range strings.Fields(client.Scope) {
+			if owners[scope] == "" && !slices.Contains(userScopes, scope) && (len(resources) > 0 || !isScopeToken(scope)) {
+				c.error(at+".scope", "%q belongs to no configured resource", scope)
+			}
+		}
+		for j, uri := range client.RedirectURIs {
+			c.redirectURI(fmt.Sprintf("%s.redirect_uris[%d]", at, j), uri)
+		}
+		isResource := func(r Resource) bool { return r.Identifier == client.Resource }
+		if client.Resource != "" && !slices.ContainsFunc(resources, isResource) {
+			c.error(at+".resource", "%q is not the identifier of a configured resource", client.Resource)
+		}
+	}
+}
+
+func notVSCHAR(r rune) bool { return r < 0x20 || r > 0x7e }
+
+func (c *checker) clientAuth(at string, client Client) {
+	known := []string{methodSecretBasic, methodSecretPost, methodPrivateKeyJWT, methodNone}
+	method := client.TokenEndpointAuthMethod
+	secretMethod := method == methodSecretBasic || method == methodSecretPost
+	switch {
+	case method != "" && !slices.Contains(known, method):
+		c.error(at+".token_endpoint_auth_method", "%q is unknown; allowed are %s", method, strings.Join(known, ", "))
+	case method == "" && client.ClientSecret == "" && client.JWKS == "":
+		c.error(at, "has neither client_secret nor jwks; a public client says token_endpoint_auth_method: none")
+	case client.ClientSecret != "" && client.JWKS != "":
+		c.error(at, "has both client_secret and jwks; a client authenticates in one way")
+	case method == methodNone && (client.ClientSecret != "" || client.JWKS != ""):
+		c.error(at+".token_endpoint_auth_method", "is none, but the client has a client_secret or jwks")
+	case secretMethod && client.ClientSecret == "":
+		c.error(at+".client_secret", "is missing, token_endpoint_auth_method %s needs it", method)
+	case method == methodPrivateKeyJWT && client.JWKS == "":
+		c.error(at+".jwks", "is missing, token_endpoint_auth_method private_key_jwt needs the client's public keys")
+	}
+	if n := len(client.ClientSecret); n > 0 && n < 32 {
+		c.warn(at+".client_secret", "has %d characters; use 32 or more random ones, for example of `openssl rand -hex 32`", n)
+	}
+	if client.JWKS == "" {
+		return
+	}
+	keys, refused, err := intake.ParseKeySet([]byte(client.JWKS))
+	if err != nil {
+		c.error(at+".jwks", "is not a JSON Web Key Set: %v", err)
+	}
+	for _, why := range refused {
+		c.error(at+".jwks", "holds a key that is refused: %v", why)
+	}
+	if err == nil && len(keys) == 0 && len(refused) == 0 {
+		c.error(at+".jwks", "holds no key")
+	}
+}
+
+// laterGrants are registered already by clients of endpoints that other versions have.
+var laterGrants = []string{"authorization_code"}
+
+func (c *checker) clientGrants(at string, client Client) {
+	known := laterGrants
+	for _, g := range (*Server)(nil).grantTable() {
+		known = append(known, g.name)
+	}
+	for j, name := range client.GrantTypes {
+		if !slices.Contains(known, name) {
+			c.error(fmt.Sprintf("%s.grant_types[%d]", at, j), "%q is unknown; allowed are %s", name, strings.Join(known, ", "))
+		}
+	}
+	public := client.TokenEndpointAuthMethod == methodNone
+	if public && slices.Contains(client.GrantTypes, "client_credentials") {
+		c.error(at+".grant_types", "a public client cannot use client_credentials (OAuth 2.1 section 4.2)") // OAuth 2.1 §4.2
+	}
+	switch client.RefreshTokenRotation {
+	case "", rotationAlways:
+	case rotationNever:
+		if public { // RFC 9700 §2.2.2
+			c.error(at+".refresh_token_rotation", "a public client's refresh tokens must rotate; allowed is always")
+		}
+	default:
+		c.error(at+".refresh_token_rotation", "%q is unknown; allowed are always, never", client.RefreshTokenRotation)
+	}
+}
+
+func (c *checker) redirectURI(key, uri string) {
+	u, err := url.Parse(uri)
+	switch {
+	case err != nil || !u.IsAbs() || strings.ContainsFunc(uri, notVSCHAR) || strings.ContainsAny(uri, " \\*"):
+		c.error(key, "%q is not an absolute URI", uri)
+	case strings.Contains(uri, "#"):
+		c.error(key, "%q has a fragment (RFC 6749 section 3.1.2)", uri) // RFC 6749 §3.1.2
+	case u.User != nil:
+		c.error(key, "%q has a user part", uri)
+	case u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()):
+		if u.Host == "" {
+			c.error(key, "%q has no host", uri)
+		}
+	case u.Scheme == "http":
+		c.error(key, "%q must be https; http is allowed for loopback hosts only", uri)
+	case !strings.Contains(u.Scheme, "."): // OAuth 2.1 §8.4.3
+		c.error(key, "%q has a scheme that is neither https nor a reversed domain name such as com.example.app", uri)
+	}
+}
+
+func (c *checker) users(users []User, clients []Client) {
+	names, subjects := make(map[string]bool), make(map[string]bool)
+	for _, client := range clients {
+		subjects[client.ClientID] = true // RFC 9700 §4.15: no user can pass for a client
+	}
+	for i, user := range users {
+		at := fmt.Sprintf("users[%d]", i)
+		name := foldUsername(user.Username)
+		switch {
+		case name == "" || len(name) > 256 || strings.ContainsFunc(name, isControl):
+			c.error(at+".username", "%q is not 1 to 256 characters without control characters", user.Username)
+		case names[name]:
+			c.error(at+".username", "%q is configured twice (case and outer spaces do not count)", user.Username)
+		}
+		names[name] = true
+		if len(user.Sub) > 255 || strings.ContainsFunc(user.Sub, notVSCHAR) { // OpenID Connect Core §2
+			c.error(at+".sub", "has more than 255 characters, or other than printable ASCII")
+		}
+		if subject := user.subject(); subjects[subject] {
+			c.error(at+".sub", "%q is the sub of another user or the client_id of a client", subject)
+		} else {
+			subjects[subject] = true
+		}
+		if _, err := parsePasswordHash(user.PasswordHash); err != nil {
+			c.error(at+".password_hash", "%v", err)
+		}
+	}
+}

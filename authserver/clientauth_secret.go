@@ -1,0 +1,83 @@
+package authserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// clientSecretBasic is the secret in the Authorization header (RFC 6749 §2.3.1).
+type clientSecretBasic struct{ server *Server }
+
+func (clientSecretBasic) Name() string { return methodSecretBasic }
+
+func (clientSecretBasic) Presented(r *http.Request, _ form) bool {
+	return len(r.Header.Values("Authorization")) > 0
+}
+
+func (m clientSecretBasic) Authenticate(_ context.Context, r *http.Request, _ form) (*client, error) {
+	id, secret, err := basicCredentials(r.Header.Values("Authorization"))
+	if err != nil {
+		return nil, invalidClient(err)
+	}
+	// RFC 6749 §2.3.1 has both parts form-encoded before they go into the header;
+	// many clients leave that out. Both forms are compared, so that neither breaks.
+	decodedID, err1 := url.QueryUnescape(id)
+	decodedSecret, err2 := url.QueryUnescape(secret)
+	if err1 == nil && err2 == nil {
+		if c, err := m.server.checkSecret(decodedID, decodedSecret); err == nil {
+			return c, nil
+		}
+	}
+	return m.server.checkSecret(id, secret)
+}
+
+// basicCredentials takes a Basic Authorization header apart (RFC 7617 §2).
+func basicCredentials(headers []string) (id, secret string, err error) {
+	if len(headers) != 1 {
+		return "", "", errors.New("more than one Authorization header")
+	}
+	scheme, encoded, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", errors.New("the Authorization header is not of the Basic scheme")
+	}
+	decoded, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return "", "", errors.New("the Basic credentials are not base64")
+	}
+	id, secret, found := strings.Cut(string(decoded), ":")
+	if !found {
+		return "", "", errors.New("the Basic credentials hold no colon")
+	}
+	return id, secret, nil
+}
+
+// clientSecretPost is the secret in the request body (RFC 6749 §2.3.1).
+type clientSecretPost struct{ server *Server }
+
+func (clientSecretPost) Name() string { return methodSecretPost }
+
+func (clientSecretPost) Presented(_ *http.Request, f form) bool { return f.get("client_secret") != "" }
+
+func (m clientSecretPost) Authenticate(_ context.Context, _ *http.Request, f form) (*client, error) {
+	return m.server.checkSecret(f.get("client_id"), f.get("client_secret"))
+}
+
+// checkSecret returns the client if the secret is its own. Unknown clients and
+// clients without a secret cost as much as wrong secrets.
+func (s *Server) checkSecret(id, secret string) (*client, error) {
+	c := s.clients.byID[id]
+	if c == nil {
+		c = s.clients.nobody
+	}
+	presented := sha256.Sum256([]byte(secret))
+	if subtle.ConstantTimeCompare(presented[:], c.secretHash[:]) != 1 || c == s.clients.nobody {
+		return nil, invalidClient(errors.New("unknown client or wrong secret"))
+	}
+	return c, nil
+}

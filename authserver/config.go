@@ -1,0 +1,108 @@
+package authserver
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"authserver/keys"
+	"authserver/store"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is everything a Server is made of. The first part comes from the
+// operator (the yaml names are those of authserver.yaml), the second from the
+// program that wires the server.
+type Config struct {
+	// Issuer is the issuer identifier (RFC 8414 §2): an https URL without query,
+	// fragment or trailing slash; http is taken for loopback hosts only. It may
+	// have a path. It is compared byte for byte and never derived from a request.
+	Issuer string
+	// Tokens are the lifetimes; zero fields take their defaults.
+	Tokens Tokens
+	// Resources are the resource servers that tokens can be meant for. Without
+	// any, access tokens are meant for the issuer itself.
+	Resources []Resource
+	// Clients and Users are the configured ones.
+	Clients []Client
+	Users   []User
+	// TrustedProxies are the networks whose X-Forwarded-For is believed when
+	// sign-ins are throttled by address. No other use is made of such headers.
+	TrustedProxies []netip.Prefix
+
+	Store    store.Store           // required
+	Keys     *keys.Manager         // required; the caller runs and closes it
+	Logger   *slog.Logger          // slog.Default() when nil
+	Registry prometheus.Registerer // where the metrics go; nowhere when nil
+}
+
+// Tokens are lifetimes.
+type Tokens struct {
+	Access      time.Duration `yaml:"access"`       // of access tokens; 10m by default, 1h at most
+	ID          time.Duration `yaml:"id"`           // of ID tokens; 10m by default, 1h at most
+	RefreshIdle time.Duration `yaml:"refresh_idle"` // a grant that is not refreshed for so long ends; 720h by default
+	RefreshMax  time.Duration `yaml:"refresh_max"`  // a grant ends after so long in any case; 8760h by default
+	// RetryWindow is how long after a refresh the same refresh token is answered
+	// with the same successor; 60s by default and at most. See Config.Check for zero.
+	RetryWindow *time.Duration `yaml:"retry_window"`
+	Code        time.Duration  `yaml:"code"` // of authorization codes; 60s by default, 10m at most
+}
+
+// Resource is a resource server (RFC 8707).
+type Resource struct {
+	Identifier string   `yaml:"identifier"` // absolute URI without fragment; the aud of its tokens
+	Scopes     []string `yaml:"scopes"`     // the scopes that belong to it; a scope belongs to one resource
+	Algorithm  string   `yaml:"algorithm"`  // signs its tokens; the first of keys.algorithms by default
+}
+
+// Client is an OAuth client, with the metadata names of RFC 7591 §2 where it has them.
+type Client struct {
+	ClientID   string `yaml:"client_id"`
+	ClientName string `yaml:"client_name"`
+	// ClientSecret is the secret itself, or a file that holds it.
+	ClientSecret     string `yaml:"client_secret" secret:"true"`
+	ClientSecretFile string `yaml:"client_secret_file"`
+	// TokenEndpointAuthMethod is client_secret_basic, client_secret_post,
+	// private_key_jwt or none. Empty means either of the first two for a client
+	// with a secret and private_key_jwt for one with keys.
+	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
+	// JWKS is the client's public key set (RFC 7517 §5) as JSON, for private_key_jwt.
+	JWKS string `yaml:"jwks"`
+	// GrantTypes are what the client may use at the token endpoint;
+	// authorization_code by default. "password" is for first-party clients only.
+	GrantTypes   []string `yaml:"grant_types"`
+	RedirectURIs []string `yaml:"redirect_uris"`
+	Scope        string   `yaml:"scope"` // space-separated; what the client may ask for
+	// RefreshTokenRotation is always (the default) or never; never is for
+	// confidential clients only (RFC 9700 §2.2.2).
+	RefreshTokenRotation string `yaml:"refresh_token_rotation"`
+	// Resource is the identifier of the resource server that this client is. It
+	// lets the client introspect the tokens meant for that resource.
+	Resource string `yaml:"resource"`
+}
+
+// User is somebody who can sign in.
+type User struct {
+	Username string `yaml:"username"`
+	// Sub is the subject identifier in tokens, unique and never reassigned; when
+	// empty it is derived from the username.
+	Sub          string `yaml:"sub"`
+	PasswordHash string `yaml:"password_hash" secret:"true"` // PHC string; `authserver user hash` makes one
+	// PasswordHashFile is a file that holds the PHC string.
+	PasswordHashFile string         `yaml:"password_hash_file"`
+	Roles            []string       `yaml:"roles"`
+	Disabled         bool           `yaml:"disabled"`
+	Claims           map[string]any `yaml:"claims"` // OpenID Connect Core §5.1, for example email
+}
+
+// Problem is one mistake in a Config.
+type Problem struct {
+	// Key is the path of the value in authserver.yaml, for example
+	// "clients[0].redirect_uris[1]".
+	Key string
+	// Text says what was found, what is allowed and, where it helps, what to do.
+	Text string
+	// Warning marks what works but deserves a thought.
+	Warning bool
+}

@@ -1,0 +1,116 @@
+package authserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"authserver/internal/accesstoken"
+)
+
+// GrantType is one way to get tokens at the token endpoint. It sees no HTTP.
+type GrantType interface {
+	// Authorize checks the request, makes the one change in the store that the
+	// grant needs, and says what is to be issued. A refusal is an *Error.
+	Authorize(ctx context.Context, request tokenRequest) (Authorization, error)
+}
+
+// tokenRequest is a token request of an authenticated client that may use the grant.
+type tokenRequest struct {
+	client  *client
+	form    form
+	address netip.Addr // of the caller, for throttling
+}
+
+// Grant is the record of one authorization that a user gave to a client. Its
+// version in the store is the generation of its refresh token.
+type Grant struct {
+	ClientID     string                    `json:"client_id"`
+	Subject      string                    `json:"sub"`
+	Scope        string                    `json:"scope,omitempty"`     // space-separated
+	Resources    []string                  `json:"resources,omitempty"` // identifiers
+	AuthTime     int64                     `json:"auth_time,omitempty"` // seconds since 1970, like all times here
+	ACR          string                    `json:"acr,omitempty"`
+	AMR          []string                  `json:"amr,omitempty"`
+	SessionID    string                    `json:"sid,omitempty"`
+	Confirmation *accesstoken.Confirmation `json:"cnf,omitempty"`
+	Created      int64                     `json:"created"`
+	Expires      int64                     `json:"expires"` // refreshes never prolong it
+}
+
+// Authorization is a grant's decision: what issue is to sign.
+type Authorization struct {
+	GrantID  string
+	Grant    Grant
+	Scope    []string  // of the access token: the grant's or a part of it
+	Resource string    // the access token's audience
+	TokenID  string    // jti of the access token
+	IssuedAt time.Time // iat of the tokens
+	Refresh  *refresh  // the refresh token to issue; nil for none
+}
+
+// refresh is the part of a refresh token that changes with each rotation.
+type refresh struct {
+	Generation uint64    // the grant record's version
+	Expires    time.Time // the grant record's expiry
+}
+
+// createGrant stores a new grant of a user and returns the decision to issue
+// tokens for all of it. Where the client may not refresh, the record lives as
+// long as the access token, so that its state can be asked for.
+func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resource string) (Authorization, error) {
+	now := time.Now()
+	end := now.Add(s.tokens.RefreshMax)
+	expires := now.Add(s.tokens.RefreshIdle)
+	switch {
+	case !c.may("refresh_token"):
+		end = now.Add(s.tokens.Access)
+		expires = end
+	case !c.rotates:
+		expires = end // nothing ever moves the record, so idleness cannot be seen
+	}
+	expires = earlier(expires, end)
+	grant.ClientID, grant.Created, grant.Expires = c.id, now.Unix(), end.Unix()
+	id := newID()
+	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
+		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
+	}
+	authorization := Authorization{
+		GrantID: id, Grant: grant, Scope: strings.Fields(grant.Scope), Resource: resource, TokenID: newID(), IssuedAt: now,
+	}
+	if c.may("refresh_token") {
+		authorization.Refresh = &refresh{Generation: 1, Expires: expires}
+	}
+	return authorization, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// newID returns 192 random bits as 32 characters of base64url.
+func newID() string {
+	var b [24]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// derivedID returns the jti of the access token that goes with one generation of
+// a grant: the same for every repetition of a refresh.
+func derivedID(grantID string, generation uint64, resource string, scope []string) string {
+	text := strings.Join([]string{"access", grantID, strconv.FormatUint(generation, 10), resource, strings.Join(scope, " ")}, "\x00")
+	hash := sha256.Sum256([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(hash[:24])
+}
+
+var errNoGrant = errors.New("the grant has ended")

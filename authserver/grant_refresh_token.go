@@ -1,0 +1,105 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"authserver/store"
+)
+
+// refreshTokenGrant exchanges a refresh token for its successor (OAuth 2.1 §4.3).
+//
+// The generation in the token is compared with the version of the grant's record
+// by one Swap. If that succeeds, the successor is the next generation. If the
+// record is one ahead and moved there within the retry window, this is a
+// repetition: a lost answer or a parallel refresh. It gets the same successor,
+// whose claims all come from the record. Anything older is theft and ends the grant.
+type refreshTokenGrant struct{ server *Server }
+
+func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) (Authorization, error) {
+	s, c := g.server, request.client
+	raw := request.form.get("refresh_token")
+	if raw == "" {
+		return Authorization{}, invalidRequest("refresh_token is missing")
+	}
+	claims, err := s.parseRefreshToken(raw)
+	if err != nil {
+		return Authorization{}, invalidGrant("the refresh token is not valid: it is malformed, expired or not from here").because(err)
+	}
+	// Everything is checked before the record moves. A token in the wrong hands is
+	// refused without harm to the grant, or it would be a way to sign people out.
+	if claims.ClientID != c.id {
+		return Authorization{}, invalidGrant("the refresh token was issued to another client")
+	}
+	if _, active := s.users.bySubject(claims.Subject); !active {
+		return Authorization{}, invalidGrant("the user can no longer sign in")
+	}
+	allowed := slices.DeleteFunc(strings.Fields(claims.Scope), func(one string) bool { return !slices.Contains(c.scopes, one) })
+	resource, scope, err := s.resources.target(request.form, allowed, claims.Resources)
+	if err != nil {
+		return Authorization{}, err
+	}
+	grant, record, outcome, err := g.move(ctx, c, claims)
+	if err != nil {
+		return Authorization{}, err
+	}
+	s.metrics.refreshes.WithLabelValues(outcome).Inc()
+	authorization := Authorization{
+		GrantID: claims.GrantID, Grant: grant, Scope: scope, Resource: resource,
+		TokenID:  derivedID(claims.GrantID, record.Version, resource, scope),
+		IssuedAt: record.Changed,
+		Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},
+	}
+	if !c.rotates { // the token stays, only the access token is new
+		authorization.TokenID, authorization.IssuedAt, authorization.Refresh = newID(), time.Now(), nil
+	}
+	return authorization, nil
+}
+
+// move takes the grant from the token's generation to the next and returns its
+// record there.
+func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshClaims) (Grant, store.Record, string, error) {
+	s := g.server
+	var grant Grant
+	var record store.Record
+	var err error
+	if c.rotates {
+		expires := earlier(time.Now().Add(s.tokens.RefreshIdle), time.Unix(claims.GrantExpires, 0))
+		grant, record, err = s.grants.Touch(ctx, claims.GrantID, claims.Generation, expires)
+	} else if grant, record, err = s.grants.Get(ctx, claims.GrantID); err == nil && record.Version != claims.Generation {
+		err = store.ErrConflict // of a time when its tokens rotated
+	}
+	switch {
+	case err == nil:
+		return grant, record, "rotated", nil
+	case errors.Is(err, store.ErrNotFound):
+		return Grant{}, store.Record{}, "", invalidGrant("the grant has ended").because(errNoGrant)
+	case !errors.Is(err, store.ErrConflict):
+		return Grant{}, store.Record{}, "", unavailable(fmt.Errorf("moving a grant: %w", err))
+	case record.Version == claims.Generation+1 && time.Since(record.Changed) < *s.tokens.RetryWindow:
+		return grant, record, "retried", nil
+	case record.Version < claims.Generation:
+		// A genuine token newer than the record: the store has lost what it
+		// acknowledged. Nobody is to blame; nothing can be trusted.
+		s.log.Error("a grant is older than its refresh token: the store was rolled back", "grant_id", claims.GrantID)
+		return Grant{}, store.Record{}, "", invalidGrant("the grant has ended").because(errors.New("the store is older than the token"))
+	}
+	return Grant{}, store.Record{}, "", g.theft(ctx, claims, record)
+}
+
+// theft ends a grant of which an outdated refresh token was presented (RFC 9700
+// §4.14.2). The grant has ended before the refusal is sent.
+func (g refreshTokenGrant) theft(ctx context.Context, claims refreshClaims, record store.Record) error {
+	s := g.server
+	s.metrics.refreshes.WithLabelValues("theft").Inc()
+	s.log.Warn("refresh token reused: the grant ends", "event", "refresh_theft", "grant_id", claims.GrantID,
+		"client_id", claims.ClientID, "sub", claims.Subject, "generation", claims.Generation, "current", record.Version)
+	if err := s.endGrant(ctx, claims.GrantID, "refresh_theft"); err != nil {
+		return unavailable(err)
+	}
+	return invalidGrant("the refresh token was used before; the grant has ended for safety, the user signs in again")
+}

@@ -1,0 +1,130 @@
+package authserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"authserver/internal/accesstoken"
+	"authserver/internal/intake"
+)
+
+// introspection is RFC 7662 §2.2.
+type introspection struct {
+	Active    bool                      `json:"active"`
+	Scope     string                    `json:"scope,omitempty"`
+	ClientID  string                    `json:"client_id,omitempty"`
+	Username  string                    `json:"username,omitempty"`
+	TokenType string                    `json:"token_type,omitempty"`
+	Expires   int64                     `json:"exp,omitempty"`
+	IssuedAt  int64                     `json:"iat,omitempty"`
+	Subject   string                    `json:"sub,omitempty"`
+	Audience  accesstoken.Audience      `json:"aud,omitempty"`
+	Issuer    string                    `json:"iss,omitempty"`
+	ID        string                    `json:"jti,omitempty"`
+	GrantID   string                    `json:"grant_id,omitempty"`
+	AuthTime  int64                     `json:"auth_time,omitempty"`
+	ACR       string                    `json:"acr,omitempty"`
+	AMR       []string                  `json:"amr,omitempty"`
+	Roles     []string                  `json:"roles,omitempty"`
+	Binding   *accesstoken.Confirmation `json:"cnf,omitempty"`
+}
+
+// inactive is all that is said about a token that is not, or not for the caller
+// to know about (RFC 7662 §2.2).
+var inactive = introspection{}
+
+func (s *Server) handleIntrospect(w http.ResponseWriter, r *http.Request) (any, error) {
+	f, err := parseForm(w, r)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := s.authenticateClient(r, f)
+	if err != nil {
+		return nil, err
+	}
+	if caller.public() {
+		// RFC 7662 §2.1: callers are authenticated, so that nobody can fish for tokens.
+		return nil, invalidClient(fmt.Errorf("public client %q at introspection", caller.id))
+	}
+	raw := f.get("token")
+	if raw == "" {
+		return nil, invalidRequest("token is missing")
+	}
+	// token_type_hint only speeds up servers that must search (RFC 7662 §2.1).
+	token, err := intake.Parse(raw)
+	if err != nil {
+		return inactive, nil
+	}
+	if token.Type == refreshTokenType {
+		return s.introspectRefreshToken(r.Context(), caller, token)
+	}
+	return s.introspectAccessToken(r.Context(), caller, token)
+}
+
+func (s *Server) introspectAccessToken(ctx context.Context, caller *client, token *intake.Token) (any, error) {
+	claims, err := s.readAccessToken(token)
+	if err != nil {
+		return inactive, nil
+	}
+	// A resource server learns about tokens meant for it, a client about its own.
+	mine := claims.ClientID == caller.id || caller.resource != "" && slices.Contains(claims.Audience, caller.resource)
+	if !mine || s.clients.byID[claims.ClientID] == nil {
+		return inactive, nil
+	}
+	live, err := s.accessTokenLive(ctx, claims)
+	if err != nil || !live {
+		return inactive, err
+	}
+	user, _ := s.users.bySubject(claims.Subject)
+	return introspection{
+		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, Username: user.username, TokenType: "Bearer",
+		Expires: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience,
+		Issuer: claims.Issuer, ID: claims.ID, GrantID: claims.GrantID, AuthTime: claims.AuthTime, ACR: claims.ACR,
+		AMR: claims.AMR, Roles: claims.Roles, Binding: claims.Confirmation,
+	}, nil
+}
+
+// accessTokenLive asks for everything that can end a token before its exp, in one
+// round trip to the store.
+func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (bool, error) {
+	lookup := []string{s.revoked.Key(claims.ID)}
+	if !byClientItself(claims) {
+		if _, active := s.users.bySubject(claims.Subject); !active {
+			return false, nil
+		}
+		lookup = append(lookup, s.grants.Key(claims.GrantID))
+	}
+	records, err := s.store.Get(ctx, lookup...)
+	if err != nil {
+		return false, unavailable(fmt.Errorf("looking up a token: %w", err))
+	}
+	if records[0].Exists() {
+		return false, nil
+	}
+	return len(records) == 1 || records[1].Exists(), nil
+}
+
+func (s *Server) introspectRefreshToken(ctx context.Context, caller *client, token *intake.Token) (any, error) {
+	claims, err := s.readRefreshToken(token)
+	if err != nil || claims.ClientID != caller.id {
+		return inactive, nil
+	}
+	if _, active := s.users.bySubject(claims.Subject); !active {
+		return inactive, nil
+	}
+	records, err := s.store.Get(ctx, s.grants.Key(claims.GrantID))
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("looking up a grant: %w", err))
+	}
+	if records[0].Version != claims.Generation { // ended, or already exchanged
+		return inactive, nil
+	}
+	user, _ := s.users.bySubject(claims.Subject)
+	return introspection{
+		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, Username: user.username, TokenType: "refresh_token",
+		Expires: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject,
+		Audience: accesstoken.Audience{claims.Audience}, Issuer: claims.Issuer, GrantID: claims.GrantID,
+	}, nil
+}

@@ -1,0 +1,129 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// metadata is the document of RFC 8414 §2, made from the tables.
+func (s *Server) metadata(routes []route) ([]byte, error) {
+	var methods []string
+	for _, method := range s.clientAuths {
+		methods = append(methods, method.Name())
+	}
+	authenticated := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == methodNone })
+	document := map[string]any{
+		"issuer":                                                   s.issuer,
+		"scopes_supported":                                         s.resources.scopes(),
+		"response_types_supported":                                 []string{}, // no authorization endpoint
+		"grant_types_supported":                                    s.grantTypeNames(),
+		"token_endpoint_auth_methods_supported":                    methods,
+		"token_endpoint_auth_signing_alg_values_supported":         assertionAlgorithms,
+		"revocation_endpoint_auth_methods_supported":               methods,
+		"revocation_endpoint_auth_signing_alg_values_supported":    assertionAlgorithms,
+		"introspection_endpoint_auth_methods_supported":            authenticated,
+		"introspection_endpoint_auth_signing_alg_values_supported": assertionAlgorithms,
+	}
+	for _, route := range routes {
+		if route.metadata != "" {
+			document[route.metadata] = s.issuer + route.path
+		}
+	}
+	encoded, err := json.Marshal(document)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the metadata: %w", err)
+	}
+	return encoded, nil
+}
+
+// assertionAlgorithms are what private_key_jwt may be signed with.
+var assertionAlgorithms = []string{"ES256", "ES384", "ES512", "EdDSA", "RS256", "PS256"}
+
+func (r resourceRegistry) scopes() []string {
+	scopes := []string{"profile", "roles"}
+	for scope := range r.owner {
+		scopes = append(scopes, scope)
+	}
+	slices.Sort(scopes)
+	return scopes
+}
+
+// metadataPaths are the two well-known names, with the issuer's path inserted
+// (RFC 8414 §3.1) and appended (OpenID Connect Discovery §4).
+func metadataPaths(issuerPath string) []string {
+	var paths []string
+	for _, name := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+		paths = append(paths, name+issuerPath)
+		if issuerPath != "" {
+			paths = append(paths, issuerPath+name)
+		}
+	}
+	return paths
+}
+
+// staticJSON serves a public document that does not change while the process lives.
+func staticJSON(body []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=300")
+		writeBody(w, r, "application/json", body)
+	})
+}
+
+// handleJWKS serves the public keys from memory, whatever the store does. Caches
+// may keep them until the next key could be in use (DESIGN: keys).
+func (s *Server) handleJWKS(w http.ResponseWriter, r *http.Request) {
+	jwks := s.keys.JWKS()
+	seconds := int64(jwks.MaxAge / time.Second)
+	w.Header().Set("Cache-Control", "public, max-age="+strconv.FormatInt(seconds, 10)+", must-revalidate")
+	w.Header().Set("ETag", jwks.ETag)
+	if matchesETag(r.Header.Get("If-None-Match"), jwks.ETag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	writeBody(w, r, "application/jwk-set+json", jwks.Body) // RFC 7517 §8.5
+}
+
+// matchesETag is RFC 9110 §13.1.2 with weak comparison.
+func matchesETag(header, etag string) bool {
+	for candidate := range strings.SplitSeq(header, ",") {
+		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
+		if candidate == "*" || candidate == etag {
+			return true
+		}
+	}
+	return false
+}
+
+func writeBody(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method != http.MethodHead {
+		w.Write(body)
+	}
+}
+
+// handleHealth says that the process is alive.
+func (s *Server) handleHealth(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// handleReady says whether a balancer should send requests here.
+func (s *Server) handleReady(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	w.Header().Set("Cache-Control", "no-store")
+	if err := s.store.Ping(ctx); err != nil {
+		s.log.Error("not ready", "error", err)
+		w.Header().Set("Retry-After", "1")
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "the store does not answer or takes no writes"})
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}

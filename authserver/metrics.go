@@ -1,0 +1,31 @@
+package authserver
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics have labels from fixed sets only, never from requests.
+type metrics struct {
+	requests  *prometheus.CounterVec
+	tokens    *prometheus.CounterVec
+	refreshes *prometheus.CounterVec
+}
+
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authserver_requests_total",
+			Help: "Requests by endpoint and outcome: ok, or the error code that was answered.",
+		}, []string{"endpoint", "outcome"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authserver_tokens_issued_total",
+			Help: "Successful token requests by grant_type.",
+		}, []string{"grant_type"}),
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authserver_refreshes_total",
+			Help: "Refresh tokens presented by outcome: rotated, retried (the same successor again) or theft (the grant was ended).",
+		}, []string{"outcome"}),
+	}
+	if registry != nil {
+		registry.MustRegister(m.requests, m.tokens, m.refreshes)
+	}
+	return m
+}

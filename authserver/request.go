@@ -1,0 +1,151 @@
+package authserver
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	maxBody       = 64 << 10 // bytes of a request body
+	maxParameters = 100      // parameters in one form
+)
+
+// form holds the parameters of one request. Each name has one value, but for the
+// repeatable ones.
+type form struct{ values url.Values }
+
+// repeatable are the parameters that a request may carry more than once (RFC 8707 §2).
+var repeatable = map[string]bool{"resource": true}
+
+// parseForm reads the parameters of a POST request from its body, never from the
+// query (OAuth 2.1 §3.2.2).
+func parseForm(w http.ResponseWriter, r *http.Request) (form, error) {
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return form{}, invalidRequest("the request body must be of Content-Type application/x-www-form-urlencoded")
+	}
+	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return form{}, invalidRequest("the request body must be in UTF-8")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return form{}, &Error{Code: "invalid_request", Status: http.StatusRequestEntityTooLarge,
+			Description: "the request body is larger than 65536 bytes"}
+	} else if err != nil {
+		return form{}, invalidRequest("the request body could not be read").because(err)
+	}
+	if strings.Count(string(body), "&") >= maxParameters {
+		return form{}, invalidRequest("the request has more than %d parameters", maxParameters)
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return form{}, invalidRequest("the request body is not valid form encoding").because(err)
+	}
+	for name, all := range values {
+		// OAuth 2.1 §3.1, RFC 6749 §3.2: not more than once.
+		if len(all) > 1 && !repeatable[name] {
+			return form{}, invalidRequest("a parameter is given more than once").because(errors.New("parameter " + strconv.Quote(name)))
+		}
+		for _, value := range append(all, name) {
+			if !utf8.ValidString(value) || strings.ContainsFunc(value, isControl) {
+				return form{}, invalidRequest("a parameter holds control characters or is not UTF-8")
+			}
+		}
+	}
+	return form{values}, nil
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+// get returns the value of name, or "" when it is absent. A parameter without a
+// value is absent (RFC 6749 §3.2).
+func (f form) get(name string) string { return f.values.Get(name) }
+
+// all returns the non-empty values of a repeatable parameter.
+func (f form) all(name string) []string {
+	var values []string
+	for _, value := range f.values[name] {
+		if value != "" {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// handler is an endpoint that returns its answer: any value, written as JSON.
+type handler func(w http.ResponseWriter, r *http.Request) (any, error)
+
+// serveJSON makes an http.Handler of an endpoint for tokens: one place writes
+// answers and refusals.
+func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// RFC 6749 §5.1; OAuth 2.1 §3.2.3.
+		w.Header().Set("Cache-Control", "no-store")
+		answer, err := h(w, r)
+		if err != nil {
+			s.writeError(w, r, endpoint, err)
+			return
+		}
+		s.metrics.requests.WithLabelValues(endpoint, "ok").Inc()
+		if answer == nil {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		writeJSON(w, http.StatusOK, answer)
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil { // our own types; a failure is a bug that the log should show
+		slog.Error("encoding an answer", "error", err)
+		http.Error(w, `{"error":"server_error"}`, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+type errorBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description,omitempty"`
+}
+
+// writeError is the only function that writes refusals.
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint string, err error) {
+	e := asError(err)
+	status := e.Status
+	if status == 0 {
+		status = http.StatusBadRequest
+	}
+	if status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
+		// RFC 6749 §5.2: a client that used the Authorization header is told the scheme.
+		w.Header().Set("WWW-Authenticate", `Basic realm="authserver"`)
+	}
+	if e.RetryAfter > 0 {
+		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
+		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	s.metrics.requests.WithLabelValues(endpoint, e.Code).Inc()
+	level := slog.LevelInfo
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	attrs := []any{"endpoint", endpoint, "error", e.Code, "status", status, "description", e.Description}
+	if e.cause != nil {
+		attrs = append(attrs, "cause", e.cause.Error())
+	}
+	s.log.Log(r.Context(), level, "refused", attrs...)
+	writeJSON(w, status, errorBody{e.Code, e.Description})
+}

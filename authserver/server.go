@@ -1,0 +1,196 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+
+	"authserver/keys"
+	"authserver/store"
+
+	"github.com/gorilla/mux"
+)
+
+// Server answers the protocol's requests. It is safe for concurrent use.
+type Server struct {
+	issuer    string
+	https     bool
+	tokens    Tokens // without zero fields
+	clients   clientRegistry
+	users     userRegistry
+	resources resourceRegistry
+
+	store   store.Store
+	grants  store.Table[Grant]      // by grant_id
+	revoked store.Table[revocation] // access tokens, by jti
+	used    store.Table[struct{}]   // client assertions that were accepted
+
+	keys      *keys.Manager
+	log       *slog.Logger
+	metrics   *metrics
+	passwords *passwordHasher
+	throttle  throttle
+	proxies   trustedProxies
+
+	grantTypes  []namedGrant
+	clientAuths []ClientAuth
+	handler     http.Handler
+}
+
+// THE TABLES. Metadata is generated from them.
+
+type namedGrant struct {
+	name  string // grant_type
+	grant GrantType
+}
+
+// route is one endpoint.
+type route struct {
+	path     string // below the issuer's path
+	methods  []string
+	cors     corsPolicy
+	metadata string // the member of the metadata that holds its URL, if any
+	handler  http.Handler
+}
+
+func (s *Server) grantTable() []namedGrant {
+	return []namedGrant{
+		{"client_credentials", clientCredentialsGrant{s}},
+		{"refresh_token", refreshTokenGrant{s}},
+		{"password", passwordGrant{s}},
+	}
+}
+
+func (s *Server) clientAuthTable() []ClientAuth {
+	return []ClientAuth{
+		clientSecretBasic{s},
+		clientSecretPost{s},
+		privateKeyJWT{s},
+		noClientAuth{s},
+	}
+}
+
+func (s *Server) routeTable() []route {
+	return []route{
+		{"/token", post, corsRegistered, "token_endpoint", s.serveJSON("token", s.handleToken)},
+		{"/introspect", post, corsNone, "introspection_endpoint", s.serveJSON("introspect", s.handleIntrospect)},
+		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
+		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
+	}
+}
+
+var (
+	get  = []string{http.MethodGet, http.MethodHead}
+	post = []string{http.MethodPost}
+)
+
+// New returns a server. It refuses a Config with mistakes; see Config.Check.
+func New(c Config) (*Server, error) {
+	var problems []error
+	for _, p := range c.Check() {
+		if !p.Warning {
+			problems = append(problems, fmt.Errorf("%s: %s", p.Key, p.Text))
+		}
+	}
+	if c.Store == nil || c.Keys == nil {
+		problems = append(problems, errors.New("a Store and Keys are required"))
+	}
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("configuring the server: %w", errors.Join(problems...))
+	}
+	log := c.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	s := &Server{
+		issuer:    c.Issuer,
+		https:     strings.HasPrefix(c.Issuer, "https:"),
+		tokens:    c.Tokens.WithDefaults(),
+		users:     newUserRegistry(c.Users),
+		resources: newResourceRegistry(c, c.Keys.Default()),
+		store:     c.Store,
+		grants:    store.Table[Grant]{Store: c.Store, Name: "grant"},
+		revoked:   store.Table[revocation]{Store: c.Store, Name: "revoked"},
+		used:      store.Table[struct{}]{Store: c.Store, Name: "assertion"},
+		keys:      c.Keys,
+		log:       log,
+		metrics:   newMetrics(c.Registry),
+		passwords: newPasswordHasher(),
+		throttle:  throttle{store: c.Store},
+		proxies:   c.TrustedProxies,
+	}
+	var err error
+	if s.clients, err = newClientRegistry(c.Clients); err != nil {
+		return nil, err
+	}
+	s.grantTypes, s.clientAuths = s.grantTable(), s.clientAuthTable()
+	if s.handler, err = s.router(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Handler returns the handler of all public endpoints.
+func (s *Server) Handler() http.Handler { return s }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in a handler", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			writeJSON(w, http.StatusInternalServerError, errorBody{Error: "server_error"})
+		}
+	}()
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if s.https {
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	s.handler.ServeHTTP(w, r)
+}
+
+func (s *Server) router() (http.Handler, error) {
+	issuer, err := url.Parse(s.issuer)
+	if err != nil {
+		return nil, err
+	}
+	// Paths match byte for byte: no cleaning, which would turn a POST to //token
+	// into a redirected GET, and no decoding.
+	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	routes := s.routeTable()
+	for _, route := range routes {
+		router.Path(issuer.Path + route.path).Handler(s.serveRoute(route))
+	}
+	document, err := s.metadata(routes)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range metadataPaths(issuer.Path) {
+		router.Path(path).Handler(s.serveRoute(route{methods: get, cors: corsAny, handler: staticJSON(document)}))
+	}
+	router.Path("/healthz").Handler(s.serveRoute(route{methods: get, handler: http.HandlerFunc(s.handleHealth)}))
+	router.Path("/readyz").Handler(s.serveRoute(route{methods: get, handler: http.HandlerFunc(s.handleReady)}))
+	return router, nil
+}
+
+// serveRoute answers what all endpoints answer alike: CORS and wrong methods.
+func (s *Server) serveRoute(route route) http.Handler {
+	allowed := strings.Join(append([]string{http.MethodOptions}, route.methods...), ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if preflight := s.allowOrigin(w, r, route); preflight {
+			return
+		}
+		for _, method := range route.methods {
+			if r.Method == method {
+				route.handler.ServeHTTP(w, r)
+				return
+			}
+		}
+		w.Header().Set("Allow", allowed) // RFC 9110 §15.5.6
+		writeJSON(w, http.StatusMethodNotAllowed, errorBody{"invalid_request",
+			"this endpoint takes " + strings.Join(route.methods, " or ") + " requests only"})
+	})
+}

@@ -1,0 +1,105 @@
+package authserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"authserver/store"
+)
+
+// Failed sign-ins are counted for throttleWindow, per account and per address.
+// Beyond the free ones, each further attempt must wait twice as long as the one
+// before, so a guesser gets a handful and a person who mistypes is never locked out.
+const (
+	throttleWindow = 15 * time.Minute
+	freePerAccount = 5
+	freePerAddress = 50
+	maxDelay       = 5 * time.Minute
+)
+
+// throttle slows down guessing. Its state is in the store, so that all instances
+// count together.
+type throttle struct{ store store.Store }
+
+// attempt is an admitted sign-in.
+type attempt struct {
+	account, address string // store keys without prefix
+	failures         int64  // of the account, this one included
+}
+
+// admit counts an attempt before its password is looked at, so that parallel
+// guesses cannot outrun the count, and refuses it if it comes too early.
+func (t throttle) admit(ctx context.Context, account string, address netip.Addr) (attempt, error) {
+	a := attempt{account: "account/" + hashed(account), address: "address/" + network(address)}
+	waits, err := t.store.Get(ctx, "wait/"+a.account, "wait/"+a.address)
+	if err != nil {
+		return a, unavailable(fmt.Errorf("throttling a sign-in: %w", err))
+	}
+	for _, wait := range waits {
+		if wait.Exists() {
+			return a, tooMany(time.Until(wait.Expires))
+		}
+	}
+	if a.failures, err = t.count(ctx, a.account, freePerAccount); err != nil {
+		return a, err
+	}
+	_, err = t.count(ctx, a.address, freePerAddress)
+	return a, err
+}
+
+// count adds an attempt. Beyond the free ones, one attempt gets through and
+// starts the wait that the next one meets.
+func (t throttle) count(ctx context.Context, key string, free int64) (int64, error) {
+	n, err := t.store.Add(ctx, "failures/"+key, 1, throttleWindow)
+	if err != nil {
+		return 0, unavailable(fmt.Errorf("counting a sign-in: %w", err))
+	}
+	if n <= free {
+		return n, nil
+	}
+	delay := delayAfter(n - free)
+	err = t.store.Create(ctx, "wait/"+key, nil, time.Now().Add(delay))
+	if errors.Is(err, store.ErrExists) {
+		return n, tooMany(delay)
+	}
+	if err != nil {
+		return n, unavailable(fmt.Errorf("throttling a sign-in: %w", err))
+	}
+	return n, nil
+}
+
+// succeeded forgets the failures of an account whose user has signed in. An
+// address gets only this attempt back, or one's own account would open it to
+// guessing at others'.
+func (t throttle) succeeded(ctx context.Context, a attempt) error {
+	_, err := t.store.Add(ctx, "failures/"+a.account, -a.failures, throttleWindow)
+	if err == nil {
+		_, err = t.store.Add(ctx, "failures/"+a.address, -1, throttleWindow)
+	}
+	if err == nil && a.failures > freePerAccount {
+		err = t.store.Delete(ctx, "wait/"+a.account)
+	}
+	if err != nil {
+		return unavailable(fmt.Errorf("recording a sign-in: %w", err))
+	}
+	return nil
+}
+
+// delayAfter is 1s, 2s, 4s … for the first, second, third attempt too many.
+func delayAfter(excess int64) time.Duration {
+	if excess > 10 {
+		return maxDelay
+	}
+	return min(time.Second<<(excess-1), maxDelay)
+}
+
+// hashed makes a store key of fixed form from something a stranger has typed.
+func hashed(s string) string {
+	hash := sha256.Sum256([]byte(s))
+	return base64.RawURLEncoding.EncodeToString(hash[:16])
+}

@@ -1,0 +1,131 @@
+package authserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"authserver/internal/accesstoken"
+	"authserver/keys"
+)
+
+// tokenResponse is RFC 6749 §5.1.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	RefreshToken string `json:"refresh_token,omitempty"`
+	Scope        string `json:"scope,omitempty"`
+}
+
+// handleToken is the token endpoint, top to bottom.
+func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error) {
+	f, err := parseForm(w, r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.authenticateClient(r, f)
+	if err != nil {
+		return nil, err
+	}
+	name, grantType, err := s.grantType(f)
+	if err != nil {
+		return nil, err
+	}
+	if !c.may(name) {
+		return nil, refusal("unauthorized_client", "the client is not registered for this grant_type")
+	}
+	authorization, err := grantType.Authorize(r.Context(), tokenRequest{c, f, s.proxies.clientAddress(r)})
+	if err != nil {
+		return nil, err
+	}
+	response, err := s.issue(authorization)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.tokens.WithLabelValues(name).Inc()
+	s.log.Info("token issued", "event", "token", "grant_type", name, "client_id", c.id, "sub", authorization.Grant.Subject,
+		"grant_id", authorization.GrantID, "jti", authorization.TokenID, "scope", response.Scope, "aud", authorization.Resource)
+	return response, nil
+}
+
+func (s *Server) grantType(f form) (string, GrantType, error) {
+	name := f.get("grant_type")
+	if name == "" {
+		return "", nil, invalidRequest("grant_type is missing")
+	}
+	for _, known := range s.grantTypes {
+		if known.name == name {
+			return name, known.grant, nil
+		}
+	}
+	return "", nil, refusal("unsupported_grant_type", "the grant_type is not one of %s", strings.Join(s.grantTypeNames(), ", "))
+}
+
+func (s *Server) grantTypeNames() []string {
+	var names []string
+	for _, known := range s.grantTypes {
+		names = append(names, known.name)
+	}
+	return names
+}
+
+// issue is the only place that signs tokens.
+func (s *Server) issue(a Authorization) (tokenResponse, error) {
+	claims := accesstoken.Claims{
+		Issuer:       s.issuer,
+		Subject:      a.Grant.Subject,
+		Audience:     accesstoken.Audience{a.Resource},
+		ClientID:     a.Grant.ClientID,
+		Scope:        strings.Join(a.Scope, " "),
+		ID:           a.TokenID,
+		IssuedAt:     a.IssuedAt.Unix(),
+		Expires:      a.IssuedAt.Add(s.tokens.Access).Unix(),
+		GrantID:      a.GrantID,
+		AuthTime:     a.Grant.AuthTime,
+		ACR:          a.Grant.ACR,
+		AMR:          a.Grant.AMR,
+		SessionID:    a.Grant.SessionID,
+		Confirmation: a.Grant.Confirmation,
+	}
+	if user, active := s.users.bySubject(a.Grant.Subject); active {
+		if slices.Contains(a.Scope, "profile") {
+			claims.PreferredUsername = user.username
+		}
+		if slices.Contains(a.Scope, "roles") {
+			claims.Roles = user.roles
+		}
+	}
+	access, err := s.sign(s.resources.algorithmFor(a.Resource), accesstoken.Type, claims)
+	if err != nil {
+		return tokenResponse{}, err
+	}
+	response := tokenResponse{
+		AccessToken: access,
+		TokenType:   "Bearer", // RFC 6750
+		ExpiresIn:   int64(s.tokens.Access.Seconds()),
+		Scope:       claims.Scope,
+	}
+	if a.Refresh != nil {
+		response.RefreshToken, err = s.sign(keys.RefreshRing, refreshTokenType, s.refreshClaims(a))
+	}
+	return response, err
+}
+
+func (s *Server) sign(ring, typ string, claims any) (string, error) {
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("encoding claims: %w", err)
+	}
+	token, err := s.keys.Sign(ring, typ, payload)
+	if errors.Is(err, keys.ErrLease) || errors.Is(err, keys.ErrNoKey) {
+		return "", unavailable(fmt.Errorf("signing: %w", err))
+	}
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	return token, nil
+}
