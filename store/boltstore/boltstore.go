@@ -44,6 +44,8 @@ type Store struct {
 	done   chan struct{} // the writer has ended
 	close  sync.Once
 
+	grown bool // by the transaction under way, the writer's alone
+
 	mu       sync.Mutex
 	failed   error         // why writes are refused for good
 	appended chan struct{} // closed and replaced when a log grows
@@ -191,7 +193,11 @@ func (s *Store) gather(first *operation) []*operation {
 func (s *Store) commit(batch []*operation) {
 	err := s.failure()
 	if err == nil && (len(batch) > 0 || s.anythingDue()) {
-		ran := false
+		ran, limit := false, 2*len(batch)+sweepLeast
+		if len(batch) == 0 {
+			limit = sweepMost
+		}
+		s.grown = false
 		err = s.db.Update(func(tx *bbolt.Tx) error {
 			for _, op := range batch {
 				if op.result = op.ctx.Err(); op.result != nil {
@@ -201,12 +207,15 @@ func (s *Store) commit(batch []*operation) {
 					return op.result
 				}
 			}
-			err := sweep(tx, time.Now(), 2*len(batch)+sweepLeast)
+			err := sweep(tx, time.Now(), limit)
 			ran = err == nil
 			return err
 		})
 		if ran {
 			s.judge(err)
+		}
+		if err == nil && s.grown {
+			s.wake()
 		}
 	}
 	for _, op := range batch {
@@ -222,8 +231,9 @@ func isDecision(err error) bool {
 }
 
 // judge refuses all further writes after a commit that failed for another reason
-// than space (an operation that fails before leaves the file as it was): after a failed fsync the kernel may have dropped what it had, and
-// trying again would acknowledge what is not on disk.
+// than space (an operation that fails before leaves the file as it was): after a
+// failed fsync the kernel may have dropped what it had, and trying again would
+// acknowledge what is not on disk.
 func (s *Store) judge(err error) {
 	if err == nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return

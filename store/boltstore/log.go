@@ -26,6 +26,7 @@ func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.
 	if err := check(log, event, expires); err != nil {
 		return 0, err
 	}
+	event = bytes.Clone(event) // the writer may read it after ctx ended
 	var position store.Position
 	err := s.update(ctx, func(tx *bbolt.Tx) error {
 		bucket := tx.Bucket(logs)
@@ -41,16 +42,22 @@ func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.
 		if err := bucket.Put(pair(log, nil), binary.BigEndian.AppendUint64(millis(store.Forever), uint64(position))); err != nil {
 			return err
 		}
+		s.grown = true
 		return expireAt(tx, expires, logs, key)
 	})
 	if err != nil {
 		return 0, err
 	}
+	return position, nil
+}
+
+// wake ends the waiting of all Tails, whether or not the Append that did it still
+// has a caller.
+func (s *Store) wake() {
 	s.mu.Lock()
 	close(s.appended)
 	s.appended = make(chan struct{})
 	s.mu.Unlock()
-	return position, nil
 }
 
 // lastPosition is the highest position that the log ever gave out, kept beside
@@ -96,6 +103,9 @@ func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait
 func (s *Store) read(ctx context.Context, log string, after store.Position) (events []store.Event, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("reading a log: %w", err)
+	}
+	if after+1 == 0 {
+		return nil, nil // nothing comes after the last position
 	}
 	prefix := pair(log, nil)
 	err = s.db.View(func(tx *bbolt.Tx) error {

@@ -76,12 +76,17 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, expires ti
 	if err := check(key, value, expires); err != nil {
 		return err
 	}
+	value = bytes.Clone(value) // the writer may read it after ctx ended
 	return s.update(ctx, func(tx *bbolt.Tx) error {
 		now := time.Now()
 		if present, err := readRecord(tx, key, now); err != nil || present.Exists() {
 			return either(err, store.ErrExists)
 		}
-		return putRecord(tx, key, store.Record{Version: 1, Value: value, Changed: now, Expires: expires})
+		created := store.Record{Version: 1, Value: value, Changed: now, Expires: expires}
+		if err := putRecord(tx, key, created); err != nil {
+			return err
+		}
+		return expireAt(tx, expires, records, []byte(key))
 	})
 }
 
@@ -90,6 +95,7 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 	if err := check(key, value, expires); err != nil {
 		return store.Record{}, err
 	}
+	value = bytes.Clone(value) // the writer may read it after ctx ended
 	var result store.Record
 	err := s.update(ctx, func(tx *bbolt.Tx) error {
 		now := time.Now()
@@ -111,7 +117,10 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 			Version: version + 1, Value: bytes.Clone(value),
 			Changed: now.Truncate(time.Millisecond), Expires: expires.Truncate(time.Millisecond),
 		}
-		return putRecord(tx, key, result)
+		if err := putRecord(tx, key, result); err != nil || !expires.Before(present.Expires) {
+			return err // the sweeper finds the older entry and files it anew
+		}
+		return expireAt(tx, expires, records, []byte(key))
 	})
 	if err != nil && !isDecision(err) {
 		return store.Record{}, err // result may still be written to by the writer
@@ -128,13 +137,7 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 }
 
 func putRecord(tx *bbolt.Tx, key string, r store.Record) error {
-	if err := tx.Bucket(records).Put([]byte(key), encodeRecord(r)); err != nil {
-		return err
-	}
-	if r.Version > 1 {
-		return nil // the sweeper finds the entry of version 1 and files it anew
-	}
-	return expireAt(tx, r.Expires, records, []byte(key))
+	return tx.Bucket(records).Put([]byte(key), encodeRecord(r))
 }
 
 func check(key string, value []byte, expires time.Time) error {
@@ -266,7 +269,9 @@ func pair(name string, second []byte) []byte {
 	return append(append(key, name...), second...)
 }
 
-func millis(t time.Time) []byte { return binary.BigEndian.AppendUint64(nil, uint64(t.UnixMilli())) }
+func millis(t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(max(t.UnixMilli(), 0))) // sorts as bytes
+}
 
 // expiryOf reads the expiry at the beginning of a counter or member.
 func expiryOf(b []byte) time.Time { return time.UnixMilli(int64(binary.BigEndian.Uint64(b))) }

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"time"
 
+	"authserver/store"
+
 	"go.etcd.io/bbolt"
 )
 
@@ -13,9 +15,16 @@ import (
 // that are due: what has expired goes, what was prolonged is filed anew. So a
 // write never has to move an entry, and the file does not grow with the dead.
 
-const sweepLeast = 16 // due entries that a transaction looks at, at least
+const (
+	sweepLeast = 16   // due entries that a transaction looks at, at least
+	sweepMost  = 1024 // and that an idle store looks at
+)
 
+// expireAt files key under an instant; what lives forever is not filed.
 func expireAt(tx *bbolt.Tx, expires time.Time, bucket, key []byte) error {
+	if !expires.Before(store.Forever) {
+		return nil
+	}
 	entry := append(append(millis(expires), bucket[0]), key...)
 	return tx.Bucket(expiries).Put(entry, nil)
 }

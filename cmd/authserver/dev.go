@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"authserver/authserver"
+
+	"github.com/spf13/cobra"
+)
+
+const demoAudience = "http://localhost:8081"
+
+func newDevCommand() *cobra.Command {
+	var address string
+	command := &cobra.Command{
+		Use:   "dev",
+		Short: "Try the server: no files, demo clients and users, gone when it ends",
+		Long: "Runs a server for development on this machine only, with a temporary store and demo\n" +
+			"clients and users, and prints lines to paste.",
+		Example: "  authserver dev --listen :9000",
+		Args:    arguments(0),
+		RunE: func(command *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(command.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			return dev(ctx, address, command.OutOrStdout())
+		},
+	}
+	command.Flags().StringVar(&address, "listen", ":8080", "port, or loopback address and port")
+	return command
+}
+
+func dev(ctx context.Context, address string, out io.Writer) (err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return usageError{fmt.Errorf("--listen %q %w", address, checkAddress(address))}
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return withHint(fmt.Errorf("--listen %s: the development server has public passwords and listens on this machine only", address),
+			"authserver serve is the server for others")
+	}
+	data, err := os.MkdirTemp("", "authserver-dev-")
+	if err != nil {
+		return fmt.Errorf("making a temporary directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+	config := demoConfig("http://localhost:"+port, data)
+	config.Listen = net.JoinHostPort(host, port)
+	fmt.Fprintf(out, demoText, config.Issuer, demoAudience, config.Issuer, config.Issuer, config.Issuer, config.Issuer, config.Issuer)
+	return serve(ctx, config, newLogger("warn"))
+}
+
+func demoConfig(issuer, data string) *config {
+	const scope = "orders:read orders:write"
+	users := []string{"password", "refresh_token", "authorization_code"}
+	config := &config{
+		Issuer: issuer, Data: data, MetricsListen: "off",
+		Resources: []authserver.Resource{{Identifier: demoAudience, Scopes: strings.Fields(scope)}},
+		Clients: []authserver.Client{
+			{ClientID: "demo-service", ClientSecret: "demo-secret", GrantTypes: []string{"client_credentials"}, Scope: scope},
+			{ClientID: "demo-web", ClientSecret: "demo-secret", GrantTypes: users, Scope: scope + " profile roles",
+				RedirectURIs: []string{demoAudience + "/callback"}},
+			{ClientID: "demo-spa", TokenEndpointAuthMethod: "none", GrantTypes: users[1:], Scope: scope + " profile roles",
+				RedirectURIs: []string{demoAudience + "/spa"}},
+		},
+		// Hashes of the public passwords, so that the start need not compute them.
+		Users: []authserver.User{
+			{Username: "alice", Roles: []string{"admin"}, PasswordHash: demoAlice},
+			{Username: "bob", PasswordHash: demoBob},
+		},
+	}
+	config.setDefaults()
+	return config
+}
+
+const demoText = `authserver for development: public passwords, nothing is kept. Not for production.
+
+issuer    %s
+API       %s (go run ./resource-example serves it)
+clients   demo-service / demo-secret   client_credentials
+          demo-web     / demo-secret   password, refresh_token
+          demo-spa     (public)        refresh_token
+users     alice / wonderland (role admin), bob / builder
+
+Lines to paste:
+
+# a token for a machine
+TOKEN=$(curl -s -u demo-service:demo-secret -d grant_type=client_credentials -d scope=orders:read %s/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+curl -s -H "Authorization: Bearer $TOKEN" localhost:8081/orders
+
+# tokens for a person, with name and roles; then the next ones for the refresh token
+REFRESH=$(curl -s -u demo-web:demo-secret -d grant_type=password -d username=alice -d password=wonderland -d scope="profile roles orders:read orders:write" %s/token | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
+curl -s -u demo-web:demo-secret -d grant_type=refresh_token -d refresh_token=$REFRESH %s/token
+
+# is it still good? and: end it
+curl -s -u demo-web:demo-secret -d token=$REFRESH %s/introspect
+curl -s -u demo-web:demo-secret -d token=$REFRESH %s/revoke
+
+Stop with Ctrl-C.
+`
+
+const (
+	demoAlice = "$argon2id$v=19$m=19456,t=2,p=1$7O+/z9ljNW8tBNFXB8Eq1g$lfc8WapqX1KdE2OWI94Q0cJ6IruvA1aferxQz/13Elw"
+	demoBob   = "$argon2id$v=19$m=19456,t=2,p=1$SMtIOc+xG6EDDGH0tSWeqw$4E5SJZ5Voc+p20ucSXNX9yAJWogOzIBhXUYvZqFk6Aw"
+)

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"authserver/authserver"
+	"authserver/keys"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+)
+
+const drain = 10 * time.Second // how long requests in flight may take after SIGTERM
+
+func newServeCommand() *cobra.Command {
+	var file string
+	command := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: "Runs the server with the configuration in a file and in AUTHSERVER_* variables. Without\n" +
+			"a file it uses the embedded store in ./data and serves http://localhost:8080.",
+		Example: "  authserver serve --config /etc/authserver/authserver.yaml",
+		Args:    arguments(0),
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, warnings, err := loadConfig(file, os.Environ())
+			for _, warning := range warnings {
+				fmt.Fprintln(os.Stderr, "warning:", warning)
+			}
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(command.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			return serve(ctx, config, newLogger(config.Log.Level))
+		},
+	}
+	command.Flags().StringVar(&file, "config", "", "configuration file (authserver.yaml if it exists)")
+	return command
+}
+
+func newLogger(level string) *slog.Logger {
+	var threshold slog.Level
+	threshold.UnmarshalText([]byte(level)) // the configuration was checked
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: threshold}))
+}
+
+// serve is the composition root: it opens what the server is made of, serves
+// until ctx ends, and closes everything in the opposite order.
+func serve(ctx context.Context, config *config, log *slog.Logger) (err error) {
+	started := time.Now()
+	listener, err := listen(config.Listen, "listen")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	opened, err := openStore(ctx, config, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	master, err := masterKey(ctx, config, opened, log)
+	if err != nil {
+		return err
+	}
+	keysConfig := config.keysConfig(master)
+	keysConfig.Store, keysConfig.Logger = authserver.KeyStore(opened), log
+	manager, err := keys.Open(ctx, keysConfig)
+	if err != nil {
+		return err
+	}
+	following, stopFollowing := context.WithCancel(context.Background())
+	followed := make(chan struct{})
+	go func() { defer close(followed); manager.Run(following) }()
+	defer func() { stopFollowing(); <-followed }()
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	serverConfig := config.serverConfig()
+	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = opened, manager, log, registry
+	server, err := authserver.New(serverConfig)
+	if err != nil {
+		return err
+	}
+	public := httpServer(server.Handler(), log)
+	if config.TLS != (tlsConfig{}) {
+		certificate, err := newCertificate(config.TLS, log)
+		if err != nil {
+			return err
+		}
+		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+	}
+	metrics, err := serveMetrics(config.MetricsListen, registry, log)
+	if err != nil {
+		return err
+	}
+	defer metrics.Close()
+	log.Info("serving", "issuer", config.Issuer, "address", listener.Addr().String(), "store", opened.description,
+		"durability", opened.durability, "version", currentVersion().Version, "ready_after", time.Since(started).String())
+	return serveUntil(ctx, public, listener, log)
+}
+
+// serveUntil serves until ctx ends, then closes the listener and lets requests in
+// flight finish.
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+	failed := make(chan error, 1)
+	go func() {
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(listener, "", "")
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping: requests in flight finish first")
+	finish, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	if err := server.Shutdown(finish); err != nil {
+		return fmt.Errorf("stopping: some requests took longer than %s: %w", drain, err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+func httpServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      15 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func serveMetrics(address string, registry *prometheus.Registry, log *slog.Logger) (*http.Server, error) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	server := httpServer(mux, log)
+	if address == "off" {
+		return server, nil
+	}
+	listener, err := listen(address, "metrics_listen")
+	if err != nil {
+		return nil, err
+	}
+	go server.Serve(listener)
+	return server, nil
+}
+
+// listen opens a listener and says what to do when the address is taken.
+func listen(address, key string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, withHint(fmt.Errorf("%s %s is in use by another process", key, address), "stop that process or choose another address with %s", key)
+	case err != nil:
+		return nil, withHint(fmt.Errorf("listening on %s: %w", address, err), "choose an address of this machine with %s, for example :8080", key)
+	}
+	return listener, nil
+}
+
+// checkAddress returns what is wrong with a listening address.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return errors.New("is not an address; write host:port or :port")
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 || strings.HasPrefix(port, "+") {
+		return errors.New("has no port between 0 and 65535")
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+const certificateCheck = 5 * time.Second
+
+// certificate is a certificate whose files are read again when they change. A new
+// pair that cannot be used leaves the old one in place.
+type certificate struct {
+	files tlsConfig
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	state   [2]fileState
+	checked time.Time
+}
+
+type fileState struct {
+	changed time.Time
+	size    int64
+}
+
+func newCertificate(files tlsConfig, log *slog.Logger) (*certificate, error) {
+	c := &certificate{files: files, log: log}
+	state, err := c.stat()
+	if err == nil {
+		err = c.load(state)
+	}
+	if err != nil {
+		return nil, withHint(fmt.Errorf("tls: %w", err), "tls.cert_file holds the certificate and its chain, tls.key_file its private key, both in PEM")
+	}
+	return c, nil
+}
+
+func (c *certificate) stat() (state [2]fileState, err error) {
+	for i, name := range []string{c.files.CertFile, c.files.KeyFile} {
+		info, err := os.Stat(name)
+		if err != nil {
+			return state, err
+		}
+		state[i] = fileState{info.ModTime(), info.Size()}
+	}
+	return state, nil
+}
+
+func (c *certificate) load(state [2]fileState) error {
+	pair, err := tls.LoadX509KeyPair(c.files.CertFile, c.files.KeyFile)
+	if err != nil {
+		return err
+	}
+	c.current, c.state, c.checked = &pair, state, time.Now()
+	return nil
+}
+
+// get is tls.Config.GetCertificate.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.checked) < certificateCheck {
+		return c.current, nil
+	}
+	c.checked = time.Now()
+	state, err := c.stat()
+	if err == nil && state != c.state {
+		if err = c.load(state); err == nil {
+			c.log.Info("the TLS certificate was reloaded", "file", c.files.CertFile)
+		}
+	}
+	if err != nil {
+		c.log.Error("the TLS certificate could not be reloaded; the old one stays", "error", err)
+	}
+	return c.current, nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"authserver/authserver"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func newUserCommand() *cobra.Command {
+	hash := &cobra.Command{
+		Use:   "hash",
+		Short: "Read a password and print its hash for the configuration file",
+		Long: "Reads a password, from the terminal without showing it or one line from a pipe, and\n" +
+			"prints the argon2id hash that users[].password_hash takes.",
+		Example: "  authserver user hash",
+		Args:    arguments(0),
+		RunE: func(command *cobra.Command, _ []string) error {
+			password, err := readPassword(os.Stdin, command.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			phc, err := authserver.HashPassword(password)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(command.OutOrStdout(), phc)
+			return nil
+		},
+	}
+	return group("user", "Manage users", hash)
+}
+
+// readPassword asks twice at a terminal, and takes one line from anything else.
+func readPassword(in *os.File, prompt io.Writer) (string, error) {
+	if !term.IsTerminal(int(in.Fd())) {
+		line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("reading the password: %w", err)
+		}
+		return strings.TrimRight(line, "\r\n"), nil
+	}
+	ask := func(text string) (string, error) {
+		fmt.Fprint(prompt, text)
+		typed, err := term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(prompt)
+		return string(typed), err
+	}
+	first, err := ask("Password: ")
+	if err != nil {
+		return "", fmt.Errorf("reading the password: %w", err)
+	}
+	second, err := ask("Again: ")
+	if err != nil {
+		return "", fmt.Errorf("reading the password: %w", err)
+	}
+	if first != second {
+		return "", errors.New("the two passwords differ")
+	}
+	return first, nil
+}

@@ -1,0 +1,133 @@
+// Command resource-example is a sample API that verifies access tokens offline.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"authserver/verifier"
+)
+
+func main() {
+	listen := flag.String("listen", fromEnvironment("LISTEN", "localhost:8081"), "address to listen on, or $LISTEN")
+	issuer := flag.String("issuer", fromEnvironment("ISSUER", "http://localhost:8080"), "issuer of the tokens, or $ISSUER")
+	audience := flag.String("audience", fromEnvironment("AUDIENCE", "http://localhost:8081"), "identifier of this API, or $AUDIENCE")
+	jwks := flag.String("jwks", os.Getenv("JWKS_URI"), "URL of the issuer's keys, or $JWKS_URI; found through its metadata when empty")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	v, err := verifier.New(ctx, verifier.Config{Issuer: *issuer, Audience: *audience, JWKSURI: *jwks})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Addr: *listen, Handler: newAPI(v, *issuer), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() {
+		finish, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		server.Shutdown(finish)
+	})
+	log.Printf("sample API %s on http://%s", *audience, *listen)
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		log.Fatalf("%v (choose another address with -listen)", err)
+	}
+}
+
+func fromEnvironment(name, otherwise string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}
+
+const maxOrders = 100
+
+type order struct {
+	ID   int    `json:"id"`
+	Item string `json:"item"`
+	By   string `json:"by,omitempty"` // subject of the token it came with
+}
+
+// api is a list of orders in memory.
+type api struct {
+	mu     sync.Mutex
+	orders []order
+	last   int
+}
+
+func newAPI(v *verifier.Verifier, issuer string) http.Handler {
+	a := &api{orders: []order{{1, "tea", ""}, {2, "biscuits", ""}}, last: 2}
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders", v.Require("orders:read")(http.HandlerFunc(a.list)))
+	mux.Handle("POST /orders", v.Require("orders:write")(http.HandlerFunc(a.add)))
+	mux.Handle("DELETE /orders/{id}", v.RequireRole("admin")(http.HandlerFunc(a.remove)))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, help, r.Host, issuer, r.Host) })
+	return mux
+}
+
+func (a *api) list(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	answer(w, http.StatusOK, a.orders)
+}
+
+func (a *api) add(w http.ResponseWriter, r *http.Request) {
+	var o order
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096)).Decode(&o); err != nil || o.Item == "" {
+		answer(w, http.StatusBadRequest, map[string]string{"error": `send {"item": "..."}`})
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.orders) >= maxOrders {
+		answer(w, http.StatusConflict, map[string]string{"error": "there are 100 orders; delete one first"})
+		return
+	}
+	a.last++
+	o.ID, o.By = a.last, verifier.FromContext(r.Context()).Subject
+	a.orders = append(a.orders, o)
+	answer(w, http.StatusCreated, o)
+}
+
+func (a *api) remove(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.Atoi(r.PathValue("id"))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, o := range a.orders {
+		if err == nil && o.ID == id {
+			a.orders = append(a.orders[:i:i], a.orders[i+1:]...)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	}
+	answer(w, http.StatusNotFound, map[string]string{"error": "no such order"})
+}
+
+func answer(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(value)
+}
+
+const help = `A sample API at %s that verifies access tokens offline.
+
+GET /orders           needs the scope orders:read
+POST /orders          needs the scope orders:write
+DELETE /orders/{id}   needs the role admin
+
+Get a token and call it:
+
+TOKEN=$(curl -s -u demo-service:demo-secret -d grant_type=client_credentials -d scope=orders:read %s/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+curl -s -H "Authorization: Bearer $TOKEN" http://%s/orders
+`

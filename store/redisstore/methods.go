@@ -1,0 +1,269 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"authserver/store"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Records, counters, indexes and logs have names of their own in Redis.
+func recordKey(key string) string { return "r:" + key }
+
+func checkKeys(names []string) error {
+	for _, name := range names {
+		if err := store.CheckKey(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Get implements store.Store.
+func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error) {
+	if err := checkKeys(keys); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.budget(ctx)
+	defer cancel()
+	pipeline := s.client.Pipeline()
+	answers := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		answers[i] = pipeline.Get(ctx, s.prefix+recordKey(key))
+	}
+	if _, err := pipeline.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("asking Redis: %w", err)
+	}
+	records := make([]store.Record, len(keys))
+	for i, answer := range answers {
+		encoded, err := answer.Bytes()
+		if errors.Is(err, redis.Nil) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("asking Redis: %w", err)
+		}
+		if records[i], err = decodeRecord(encoded); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+func decodeRecord(b []byte) (store.Record, error) {
+	if len(b) < headerSize {
+		return store.Record{}, errors.New("a record in Redis is cut short; does something else use the same keys?")
+	}
+	number := func(i int) uint64 { return binary.BigEndian.Uint64(b[operationSize+8*i:]) }
+	return store.Record{
+		Version: number(0),
+		Changed: time.UnixMilli(int64(number(1))),
+		Expires: time.UnixMilli(int64(number(2))),
+		Value:   b[headerSize:],
+	}, nil
+}
+
+// Create implements store.Store.
+func (s *Store) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
+	if err := errors.Join(store.CheckKey(key), store.CheckValue(value, expires)); err != nil {
+		return err
+	}
+	created, err := s.run(ctx, createScript, recordKey(key), operation(), expiry(expires), value)
+	if err != nil {
+		return err
+	}
+	if created != int64(1) {
+		return store.ErrExists
+	}
+	return nil
+}
+
+// Swap implements store.Store.
+func (s *Store) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	if err := errors.Join(store.CheckKey(key), store.CheckValue(value, expires)); err != nil {
+		return store.Record{}, err
+	}
+	keep := 0
+	if value == nil {
+		keep = 1
+	}
+	result, err := s.run(ctx, swapScript, recordKey(key), operation(), version, expiry(expires), keep, value)
+	if err != nil {
+		return store.Record{}, err
+	}
+	answer, _ := result.([]any)
+	if len(answer) != 2 {
+		return store.Record{}, fmt.Errorf("asking Redis: unexpected answer %T", result)
+	}
+	if answer[0] == int64(-1) {
+		return store.Record{}, store.ErrNotFound
+	}
+	encoded, _ := answer[1].(string)
+	record, err := decodeRecord([]byte(encoded))
+	if err == nil && answer[0] == int64(0) {
+		err = store.ErrConflict
+	}
+	return record, err
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	if err := store.CheckKey(key); err != nil {
+		return err
+	}
+	ctx, cancel := s.budget(ctx)
+	defer cancel()
+	if err := s.client.Del(ctx, s.prefix+recordKey(key)).Err(); err != nil {
+		return fmt.Errorf("asking Redis: %w", err)
+	}
+	return nil
+}
+
+// Add implements store.Store.
+func (s *Store) Add(ctx context.Context, key string, n int64, window time.Duration) (int64, error) {
+	if err := store.CheckKey(key); err != nil {
+		return 0, err
+	}
+	sum, err := s.run(ctx, addScript, "c:"+key, n, max(window.Milliseconds(), 1))
+	if err != nil {
+		return 0, err
+	}
+	return sum.(int64), nil
+}
+
+// Link implements store.Store.
+func (s *Store) Link(ctx context.Context, index, member string, expires time.Time) error {
+	if err := errors.Join(store.CheckKey(index), store.CheckKey(member), store.CheckValue(nil, expires)); err != nil {
+		return err
+	}
+	_, err := s.run(ctx, linkScript, "i:"+index, member, expiry(expires))
+	return err
+}
+
+// Unlink implements store.Store.
+func (s *Store) Unlink(ctx context.Context, index, member string) error {
+	if err := errors.Join(store.CheckKey(index), store.CheckKey(member)); err != nil {
+		return err
+	}
+	ctx, cancel := s.budget(ctx)
+	defer cancel()
+	if err := s.client.ZRem(ctx, s.prefix+"i:"+index, member).Err(); err != nil {
+		return fmt.Errorf("asking Redis: %w", err)
+	}
+	return nil
+}
+
+const pageSize = 500 // members that Linked asks for at once
+
+// Linked implements store.Store.
+func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := store.CheckKey(index); err != nil {
+			yield("", err)
+			return
+		}
+		for cursor := uint64(0); ; {
+			page, next, err := s.scan(ctx, index, cursor)
+			if err != nil {
+				yield("", fmt.Errorf("asking Redis: %w", err))
+				return
+			}
+			for i := 0; i+1 < len(page); i += 2 { // members and scores in turn
+				expires, err := strconv.ParseFloat(page[i+1], 64)
+				if err == nil && expires > float64(time.Now().UnixMilli()) && !yield(page[i], nil) {
+					return
+				}
+			}
+			if cursor = next; cursor == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) scan(ctx context.Context, index string, cursor uint64) ([]string, uint64, error) {
+	ctx, cancel := s.budget(ctx)
+	defer cancel()
+	return s.client.ZScan(ctx, s.prefix+"i:"+index, cursor, "", pageSize).Result()
+}
+
+// A position is a stream entry's id: milliseconds, and a sequence number of 20 bits.
+const sequenceBits = 20
+
+// Append implements store.Store.
+func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.Duration) (store.Position, error) {
+	if err := errors.Join(store.CheckKey(log), store.CheckValue(event, store.Forever)); err != nil {
+		return 0, err
+	}
+	milliseconds := int64(-1)
+	if keep != store.KeepAll {
+		milliseconds = max(keep.Milliseconds(), 1)
+	}
+	id, err := s.run(ctx, appendScript, "l:"+log, milliseconds, event)
+	if err != nil {
+		return 0, err
+	}
+	return parsePosition(id.(string))
+}
+
+func parsePosition(id string) (store.Position, error) {
+	first, second, _ := strings.Cut(id, "-")
+	milliseconds, err1 := strconv.ParseUint(first, 10, 44)
+	sequence, err2 := strconv.ParseUint(second, 10, sequenceBits)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("reading a position from Redis: %w", err)
+	}
+	return store.Position(milliseconds<<sequenceBits | sequence), nil
+}
+
+// Tail implements store.Store. While it waits it holds a connection of its own.
+func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait time.Duration) ([]store.Event, error) {
+	if err := store.CheckKey(log); err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("%d-%d", after>>sequenceBits, after&(1<<sequenceBits-1))
+	block := wait
+	if wait < time.Millisecond {
+		block = -1 // do not wait; 0 would be for ever
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(wait, 0)+s.timeout)
+	defer cancel()
+	answer := make(chan *redis.XStreamSliceCmd, 1)
+	go func() { // the driver heeds a deadline while it blocks, but no cancellation
+		answer <- s.client.XRead(ctx, &redis.XReadArgs{
+			Streams: []string{s.prefix + "l:" + log}, ID: id, Count: store.MaxTail, Block: block,
+		})
+	}()
+	var streams []redis.XStream
+	var err error
+	select {
+	case read := <-answer:
+		streams, err = read.Result()
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if errors.Is(err, redis.Nil) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking Redis: %w", err)
+	}
+	var events []store.Event
+	for _, message := range streams[0].Messages {
+		position, err := parsePosition(message.ID)
+		if err != nil {
+			return nil, err
+		}
+		value, _ := message.Values["e"].(string)
+		events = append(events, store.Event{Position: position, Value: []byte(value)})
+	}
+	return events, nil
+}

@@ -1,0 +1,260 @@
+// Package redisstore keeps the store in Redis 7 or later (or Valkey): one server,
+// Sentinel, or Cluster.
+//
+// Each method is one round trip and touches one key of Redis for each name it is
+// given, so that everything works on a Cluster. What must be atomic is a script.
+// A write is as durable as Redis is configured to make it; see Durability.
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"authserver/store"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Options say where Redis is.
+type Options struct {
+	// URL is redis://[user[:password]@]host:port[/db], rediss:// for TLS,
+	// redis+sentinel://[user[:password]@]host:port,host:port/master[/db],
+	// redis+cluster://[user[:password]@]host:port,host:port, or the latter two with
+	// rediss.
+	URL       string
+	Password  string        // instead of the one in URL
+	TLSConfig *tls.Config   // for rediss; the system's roots when nil
+	Prefix    string        // of all keys; "authserver:" when empty
+	Timeout   time.Duration // of one call; 500ms when zero
+	Logger    *slog.Logger  // slog.Default() when nil
+}
+
+// Store is a store.Store in Redis.
+type Store struct {
+	client  redis.UniversalClient
+	prefix  string
+	timeout time.Duration
+	async   atomic.Bool // some node may lose what it acknowledged
+}
+
+// Open connects and checks that Redis can keep what the store promises. It
+// refuses a Redis that evicts, a replica, and versions before 7; it warns where
+// Redis is configured to lose acknowledged writes on a crash.
+func Open(ctx context.Context, options Options) (*Store, error) {
+	config, err := parseURL(options.URL)
+	if err != nil {
+		return nil, err
+	}
+	if options.Password != "" {
+		config.Password = options.Password
+	}
+	if config.TLSConfig != nil && options.TLSConfig != nil {
+		config.TLSConfig = options.TLSConfig
+	}
+	s := &Store{prefix: options.Prefix, timeout: options.Timeout}
+	if s.prefix == "" {
+		s.prefix = "authserver:"
+	}
+	if s.timeout == 0 {
+		s.timeout = 500 * time.Millisecond
+	}
+	log := options.Logger
+	if log == nil {
+		log = slog.Default()
+	}
+	// Without this, go-redis would hold a call for its own timeouts of seconds.
+	config.ContextTimeoutEnabled = true
+	config.DialTimeout = 2 * time.Second
+	config.DisableIdentity = true
+	config.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	s.client = redis.NewUniversalClient(config)
+	if err := s.check(ctx, config, log); err != nil {
+		s.client.Close()
+		return nil, fmt.Errorf("checking Redis at %s: %w", strings.Join(config.Addrs, ","), err)
+	}
+	return s, nil
+}
+
+// parseURL reads a store URL. Errors do not repeat it: it may hold a password.
+func parseURL(text string) (*redis.UniversalOptions, error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	base, kind, _ := strings.Cut(scheme, "+")
+	if !found || base != "redis" && base != "rediss" || kind != "" && kind != "sentinel" && kind != "cluster" {
+		return nil, errors.New("the store URL must begin with redis://, rediss://, redis+sentinel:// or redis+cluster://")
+	}
+	options := &redis.UniversalOptions{IsClusterMode: kind == "cluster"}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		user, password, _ := strings.Cut(rest[:at], ":")
+		var err1, err2 error
+		options.Username, err1 = url.PathUnescape(user)
+		options.Password, err2 = url.PathUnescape(password)
+		if err1 != nil || err2 != nil { // which would repeat it
+			return nil, errors.New("the user or password in the store URL is not percent-encoded; write a % as %25")
+		}
+		rest = rest[at+1:]
+	}
+	hosts, path, _ := strings.Cut(rest, "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		name, port, err := net.SplitHostPort(host)
+		if err != nil || name == "" || port == "" {
+			return nil, errors.New("the store URL has a host without a port or name; write host:port, and a password before an @")
+		}
+		options.Addrs = append(options.Addrs, host)
+	}
+	if base == "rediss" {
+		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	database := path
+	switch kind {
+	case "sentinel":
+		options.MasterName, database, _ = strings.Cut(path, "/")
+		if options.MasterName == "" {
+			return nil, errors.New("the store URL lacks the master's name: redis+sentinel://host:port,host:port/master")
+		}
+	case "cluster":
+		if path != "" && path != "0" {
+			return nil, errors.New("the store URL names a database; a Redis Cluster has none but 0")
+		}
+		return options, nil
+	default:
+		if len(options.Addrs) > 1 {
+			return nil, errors.New("the store URL names several hosts; that takes redis+sentinel:// or redis+cluster://")
+		}
+	}
+	if database != "" {
+		n, err := strconv.Atoi(database)
+		if err != nil || n < 0 {
+			return nil, errors.New("the store URL does not end in the number of a database, such as /0")
+		}
+		options.DB = n
+	}
+	return options, nil
+}
+
+// Durability says what an acknowledged write survives: "fsync" a crash of Redis's
+// machine, "async" only one of authserver.
+func (s *Store) Durability() string {
+	if s.async.Load() {
+		return "async"
+	}
+	return "fsync"
+}
+
+// check reads what Redis says about itself.
+func (s *Store) check(ctx context.Context, options *redis.UniversalOptions, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if local := loopback(options.Addrs); !local && options.TLSConfig == nil {
+		log.Warn("the connection to Redis is not encrypted: use rediss://, or a network that nobody else is on")
+	}
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return s.checkNode(ctx, node, log) })
+	}
+	return s.checkNode(ctx, s.client, log)
+}
+
+func (s *Store) checkNode(ctx context.Context, node redis.Cmdable, log *slog.Logger) error {
+	text, err := node.Info(ctx).Result()
+	if err != nil {
+		return err
+	}
+	info := parseInfo(text)
+	version := info["redis_version"]
+	if major, _, _ := strings.Cut(version, "."); len(major) == 1 && major < "7" {
+		return fmt.Errorf("its version is %s; 7.0 or later is needed", version)
+	}
+	if info["role"] != "master" {
+		return fmt.Errorf("its role is %s; the store needs the master (through redis+sentinel:// it is found by itself)", info["role"])
+	}
+	if eviction := info["maxmemory_policy"]; eviction != "noeviction" {
+		return fmt.Errorf("its maxmemory-policy is %s, which forgets revocations when memory is short; "+
+			"run `redis-cli config set maxmemory-policy noeviction` and put it into redis.conf", eviction)
+	}
+	policy := "unknown"
+	if found, err := node.ConfigGet(ctx, "appendfsync").Result(); err == nil {
+		policy = found["appendfsync"]
+	}
+	switch {
+	case info["aof_enabled"] != "1":
+		s.async.Store(true)
+		log.Warn("Redis keeps no append-only file: a restart of Redis loses grants and revocations; set appendonly yes")
+	case policy != "always":
+		s.async.Store(true)
+		log.Warn("Redis does not fsync each write: a power cut loses the last second; set appendfsync always", "appendfsync", policy)
+	}
+	return nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, found := strings.Cut(strings.TrimSpace(line), ":"); found {
+			info[name] = value
+		}
+	}
+	return info
+}
+
+func loopback(addrs []string) bool {
+	for _, addr := range addrs {
+		host, _, _ := net.SplitHostPort(addr)
+		ip, err := netip.ParseAddr(host)
+		if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}
+
+// Close releases the connections.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Ping reports whether Redis answers and takes writes: a script that writes is
+// refused by a replica and by a Redis that cannot persist.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.run(ctx, pingScript, "ping")
+	return err
+}
+
+// budget bounds a call.
+func (s *Store) budget(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.timeout)
+}
+
+// run runs a script on one key. It is sent by its hash, and whole where Redis does
+// not know it.
+func (s *Store) run(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
+	ctx, cancel := s.budget(ctx)
+	defer cancel()
+	result, err := script.Run(ctx, s.client, []string{s.prefix + key}, args...).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("asking Redis: %w", err)
+	}
+	return result, nil
+}
+
+// operation returns the identity of one call. The driver may send a call again
+// whose answer was lost; by this the script knows its own work.
+func operation() []byte {
+	id := make([]byte, 16)
+	rand.Read(id)
+	return id
+}
+
+// expiry is an instant as the scripts take it, in milliseconds.
+// which take none before 1970.
+func expiry(t time.Time) int64 { return max(t.UnixMilli(), 1) }
+
+var _ store.Store = (*Store)(nil)

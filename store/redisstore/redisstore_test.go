@@ -1,0 +1,209 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"authserver/internal/redistest"
+	"authserver/store"
+	"authserver/store/redisstore"
+	"authserver/store/storetest"
+)
+
+func open(t *testing.T, url string) *redisstore.Store {
+	t.Helper()
+	// The suite runs in parallel on a busy machine; the budget is not what it tests.
+	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: url, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestContract(t *testing.T) {
+	server := redistest.Start(t)
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, server.URL()) })
+}
+
+func TestContractOnCluster(t *testing.T) {
+	url := redistest.StartCluster(t)
+	storetest.Run(t, func(t *testing.T) store.Store { return open(t, url) })
+}
+
+// What Redis cannot keep is refused or warned of at the start.
+func TestOpenChecks(t *testing.T) {
+	host, port, _ := strings.Cut(redistest.Start(t).Addr, ":")
+	for _, test := range []struct {
+		name          string
+		args          []string
+		refused, warn string
+		durability    string
+	}{
+		{"evicting", []string{"--maxmemory-policy", "allkeys-lru"}, "config set maxmemory-policy noeviction", "", ""},
+		{"replica", []string{"--replicaof", host, port}, "its role is slave", "", ""},
+		{"no AOF", nil, "", "append-only", "async"},
+		{"every second", []string{"--appendonly", "yes"}, "", "power cut", "async"},
+		{"always", []string{"--appendonly", "yes", "--appendfsync", "always"}, "", "", "fsync"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := redistest.Start(t, test.args...)
+			var log bytes.Buffer
+			s, err := redisstore.Open(t.Context(), redisstore.Options{URL: server.URL(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			if test.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), test.refused) {
+					t.Errorf("%v, want a refusal with %q", err, test.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if s.Durability() != test.durability {
+				t.Errorf("durability %q, want %q", s.Durability(), test.durability)
+			}
+			if test.warn == "" && log.Len() > 0 || !strings.Contains(log.String(), test.warn) {
+				t.Errorf("log: %s", log.String())
+			}
+		})
+	}
+}
+
+func TestURLs(t *testing.T) {
+	for _, url := range []string{
+		"", "localhost:6379", "http://localhost:6379", "redis://", "redis://localhost", "redis://a:1,b:2", "redis://localhost:1/x",
+		"redis+sentinel://a:1,b:2", "redis+cluster://a:1/3", "redis+other://a:1", "redis://user:hunter2@nowhere",
+	} {
+		_, err := redisstore.Open(t.Context(), redisstore.Options{URL: url})
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "store URL") {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}
+
+// A Redis that hangs holds nobody longer than the budget, and recovers (ATTACKS FT-12).
+func TestHungRedis(t *testing.T) {
+	server := redistest.Start(t)
+	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: server.URL(), Timeout: 300 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	server.Stop()
+	err = s.Create(t.Context(), "key", nil, store.Forever)
+	server.Continue()
+	if err == nil || errors.Is(err, store.ErrExists) {
+		t.Errorf("while Redis hangs: %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.Ping(t.Context()) != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("the store does not recover")
+		}
+	}
+}
+
+// Answers that are lost after the command ran are no foreign successes (ATTACKS
+// FT-13): the driver sends again, and the script knows its own work.
+func TestLostAnswers(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := cutAnswers(t, server.Addr)
+	s := open(t, "redis://"+proxy.addr)
+	if err := s.Create(t.Context(), "swapped", nil, store.Forever); err != nil {
+		t.Fatal(err)
+	}
+	const rounds = 300
+	version, unknown := uint64(1), 0
+	for i := range rounds {
+		proxy.cut.Store(true)
+		err := s.Create(t.Context(), fmt.Sprintf("created %d", i), nil, store.Forever)
+		if errors.Is(err, store.ErrExists) {
+			t.Fatalf("round %d: a lost answer was taken for somebody else's record", i)
+		} else if err != nil {
+			unknown++
+		}
+		proxy.cut.Store(true)
+		record, err := s.Swap(t.Context(), "swapped", version, nil, store.Forever)
+		switch {
+		case errors.Is(err, store.ErrConflict):
+			t.Fatalf("round %d: a lost answer was taken for somebody else's swap", i)
+		case err != nil:
+			unknown++
+			records, err := s.Get(t.Context(), "swapped")
+			if err != nil {
+				t.Fatal(err)
+			}
+			version = records[0].Version
+		case record.Version != version+1:
+			t.Fatalf("round %d: version %d after %d", i, record.Version, version)
+		default:
+			version = record.Version
+		}
+	}
+	if cut := proxy.count.Load(); cut < rounds {
+		t.Errorf("only %d answers were cut", cut)
+	}
+	t.Logf("%d answers cut, %d calls ended unknown", proxy.count.Load(), unknown)
+}
+
+// cutting is a proxy in front of Redis that, each time cut is set, once drops the
+// connection instead of passing an answer on.
+type cutting struct {
+	addr  string
+	cut   atomic.Bool
+	count atomic.Int64
+}
+
+func cutAnswers(t *testing.T, backend string) *cutting {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	p := &cutting{addr: listener.Addr().String()}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", backend)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { io.Copy(server, client); server.Close() }()
+			go p.answers(client, server)
+		}
+	}()
+	return p
+}
+
+func (p *cutting) answers(client, server net.Conn) {
+	defer client.Close()
+	defer server.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		// Greetings of a new connection pass: the cut is for what a command answers.
+		if answer := buffer[:n]; (answer[0] == ':' || answer[0] == '*') && p.cut.CompareAndSwap(true, false) {
+			p.count.Add(1)
+			return
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package redisstore
+
+import "github.com/redis/go-redis/v9"
+
+// A record is one string: 16 bytes that identify the call that wrote it, version,
+// change and expiry in milliseconds as big-endian 64-bit integers, then the value.
+const (
+	operationSize = 16
+	headerSize    = operationSize + 24
+)
+
+const now = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+`
+
+// Each script has one key. Numbers stay below 2^53, which Lua keeps exactly.
+
+// createScript: ARGV operation, expires, value. Answers 1, or 0 if the record exists.
+var createScript = redis.NewScript(now + `
+local present = redis.call('GETRANGE', KEYS[1], 0, 23)
+if #present == 24 then
+  if string.sub(present, 1, 16) == ARGV[1] and struct.unpack('>I8', present, 17) == 1 then return 1 end
+  return 0
+end
+local expires = tonumber(ARGV[2])
+if expires <= now then return 1 end
+redis.call('SET', KEYS[1], ARGV[1] .. struct.pack('>I8I8I8', 1, now, expires) .. ARGV[3], 'PXAT', ARGV[2])
+return 1`)
+
+// swapScript: ARGV operation, version, expires, keep (1 or 0), value. Answers
+// {outcome, record}: 1 swapped, 0 another version, -1 no record.
+var swapScript = redis.NewScript(now + `
+local present = redis.call('GET', KEYS[1])
+if not present then return {-1, ''} end
+local version, changed = struct.unpack('>I8I8', present, 17)
+local wanted = tonumber(ARGV[2])
+if version == wanted + 1 and string.sub(present, 1, 16) == ARGV[1] then return {1, present} end
+if version ~= wanted then return {0, present} end
+if now < changed then now = changed end
+local value = ARGV[5]
+if ARGV[4] == '1' then value = string.sub(present, 41) end
+local expires = tonumber(ARGV[3])
+local record = ARGV[1] .. struct.pack('>I8I8I8', version + 1, now, expires) .. value
+redis.call('SET', KEYS[1], record, 'PXAT', ARGV[3])
+return {1, record}`)
+
+// addScript: ARGV n, window in milliseconds.
+var addScript = redis.NewScript(`
+local sum = redis.call('INCRBY', KEYS[1], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return sum`)
+
+// linkScript: ARGV member, expires. A sorted set of members by expiry, which goes
+// when its last member does.
+var linkScript = redis.NewScript(now + `
+redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
+local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
+if #dead > 0 then redis.call('ZREM', KEYS[1], unpack(dead)) end
+local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+if #last > 0 then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last[2])) end
+return 1`)
+
+// appendScript: ARGV keep in milliseconds or -1, event. Answers the entry's id.
+var appendScript = redis.NewScript(now + `
+local keep = tonumber(ARGV[1])
+if keep < 0 then return redis.call('XADD', KEYS[1], '*', 'e', ARGV[2]) end
+local id = redis.call('XADD', KEYS[1], 'MINID', '=', string.format('%.0f', math.max(now - keep, 0)), '*', 'e', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return id`)
+
+// pingScript writes, so Redis refuses it where writes are refused.
+var pingScript = redis.NewScript(`
+redis.call('SET', KEYS[1], 1, 'PX', 1000)
+return 1`)

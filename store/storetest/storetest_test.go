@@ -1,0 +1,138 @@
+package storetest_test
+
+import (
+	"context"
+	"iter"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"authserver/store"
+	"authserver/store/boltstore"
+	"authserver/store/storetest"
+)
+
+// Each fault is a store that breaks one promise. The suite has to notice, and to
+// name the rule.
+func TestSuiteBites(t *testing.T) {
+	for _, fault := range []struct {
+		name, check, rule string
+		wrap              func(store.Store) store.Store
+	}{
+		{"a Create that lets two win", "create racing", "exactly one succeeds", func(s store.Store) store.Store { return &twoWin{Store: s} }},
+		{"a Swap that ignores the version", "swap racing", "", func(s store.Store) store.Store { return anyVersion{s} }},
+		{"a record that never expires", "record expiry", "ceases to exist", func(s store.Store) store.Store { return immortal{s} }},
+		{"an index that outlives its members", "index expiry", "leaves its index", func(s store.Store) store.Store { return &clinging{Store: s} }},
+		{"a Tail that skips an event", "log order", "every event", func(s store.Store) store.Store { return skipping{s} }},
+		{"a nil value that erases", "swap", "keeps the present one", func(s store.Store) store.Store { return erasing{s} }},
+		{"a counter that is prolonged", "counter window", "window of its first Add", func(s store.Store) store.Store { return &prolonging{Store: s} }},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			inner := open(t)
+			for _, check := range storetest.Checks {
+				if check.Name != fault.check {
+					continue
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := check.Run(ctx, inner, "sound"); err != nil {
+					t.Fatalf("the sound store fails: %v", err)
+				}
+				err := check.Run(ctx, fault.wrap(inner), "faulty")
+				if err == nil || !strings.Contains(err.Error(), fault.rule) {
+					t.Errorf("the suite says %v, want a breach of %q", err, fault.rule)
+				}
+				return
+			}
+			t.Errorf("there is no check %q", fault.check)
+		})
+	}
+}
+
+func open(t *testing.T) store.Store {
+	s, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+type twoWin struct {
+	store.Store
+	once sync.Once
+}
+
+func (f *twoWin) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
+	err := f.Store.Create(ctx, key, value, expires)
+	if err != nil {
+		f.once.Do(func() { err = nil })
+	}
+	return err
+}
+
+type anyVersion struct{ store.Store }
+
+func (f anyVersion) Swap(ctx context.Context, key string, _ uint64, value []byte, expires time.Time) (store.Record, error) {
+	for {
+		records, err := f.Store.Get(ctx, key)
+		if err != nil {
+			return store.Record{}, err
+		}
+		record, err := f.Store.Swap(ctx, key, records[0].Version, value, expires)
+		if err == nil {
+			return record, nil
+		}
+	}
+}
+
+type immortal struct{ store.Store }
+
+func (f immortal) Create(ctx context.Context, key string, value []byte, _ time.Time) error {
+	return f.Store.Create(ctx, key, value, store.Forever)
+}
+
+type clinging struct{ store.Store }
+
+func (f *clinging) Link(ctx context.Context, index, member string, expires time.Time) error {
+	return f.Store.Link(ctx, index, member, expires.Add(time.Hour))
+}
+
+func (f *clinging) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
+	return f.Store.Linked(ctx, index)
+}
+
+type skipping struct{ store.Store }
+
+func (f skipping) Tail(ctx context.Context, log string, after store.Position, wait time.Duration) ([]store.Event, error) {
+	events, err := f.Store.Tail(ctx, log, after, wait)
+	if len(events) > 3 {
+		events = append(events[:2:2], events[3:]...)
+	}
+	return events, err
+}
+
+type erasing struct{ store.Store }
+
+func (f erasing) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	if value == nil {
+		value = []byte{}
+	}
+	return f.Store.Swap(ctx, key, version, value, expires)
+}
+
+type prolonging struct {
+	store.Store
+	mu  sync.Mutex
+	sum int64
+}
+
+func (f *prolonging) Add(_ context.Context, _ string, n int64, _ time.Duration) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sum += n
+	return f.sum, nil
+}

@@ -1,0 +1,46 @@
+package verifier
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"authserver/internal/accesstoken"
+)
+
+// Claims are what a verified access token says (RFC 9068 §2.2).
+type Claims struct {
+	Issuer            string
+	Subject           string // the user, or the client where no user is involved
+	Audience          []string
+	ClientID          string
+	Scope             string // space-separated
+	ID                string // jti
+	IssuedAt          time.Time
+	Expires           time.Time
+	GrantID           string    // the authorization that the token comes from
+	AuthTime          time.Time // when the user signed in; zero without a user
+	ACR               string
+	AMR               []string
+	SessionID         string
+	PreferredUsername string
+	Roles             []string
+}
+
+func newClaims(c accesstoken.Claims) *Claims {
+	claims := &Claims{
+		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
+		IssuedAt: time.Unix(c.IssuedAt, 0), Expires: time.Unix(c.Expires, 0), GrantID: c.GrantID,
+		ACR: c.ACR, AMR: c.AMR, SessionID: c.SessionID, PreferredUsername: c.PreferredUsername, Roles: c.Roles,
+	}
+	if c.AuthTime != 0 {
+		claims.AuthTime = time.Unix(c.AuthTime, 0)
+	}
+	return claims
+}
+
+// HasScope reports whether the token was granted scope, as a whole word.
+func (c *Claims) HasScope(scope string) bool { return slices.Contains(strings.Fields(c.Scope), scope) }
+
+// HasRole reports whether the token's user has role.
+func (c *Claims) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
