@@ -1,0 +1,136 @@
+package authserver_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"authserver/authserver"
+	"authserver/authserver/authservertest"
+)
+
+func fetch(t *testing.T, handler http.Handler, method, path string, header ...string) answer {
+	t.Helper()
+	request := httptest.NewRequest(method, path, nil)
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, request)
+	a := answer{status: recorder.Code, header: recorder.Header(), raw: recorder.Body.String()}
+	json.Unmarshal(recorder.Body.Bytes(), &a.body)
+	return a
+}
+
+func withIssuer(t *testing.T, issuer string) *authserver.Server {
+	t.Helper()
+	s := authservertest.New(t, authservertest.Options{})
+	config := authservertest.Config(issuer)
+	config.Store, config.Keys = s.Store, s.Keys
+	server, err := authserver.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// RFC 8414 §3: both names, the issuer's path inserted and appended (ATTACKS JK-07).
+func TestMetadata(t *testing.T) {
+	const issuer = "https://auth.example.com/tenant"
+	server := withIssuer(t, issuer)
+	for _, path := range []string{
+		"/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/oauth-authorization-server",
+		"/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration",
+	} {
+		// ATTACKS JK-06: whatever the request says of hosts, the issuer is the configured one.
+		a := fetch(t, server, "GET", path, "Host", "evil.example", "X-Forwarded-Host", "evil.example")
+		if a.status != 200 || a.text("issuer") != issuer || a.text("token_endpoint") != issuer+"/token" ||
+			a.text("jwks_uri") != issuer+"/.well-known/jwks.json" || a.header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: %d %s", path, a.status, a.raw)
+		}
+		if strings.Contains(a.raw, "evil") {
+			t.Errorf("%s repeats a host of the request", path)
+		}
+	}
+	for _, path := range []string{"/tenant/.well-known/jwks.json", "/healthz", "/readyz"} {
+		if a := fetch(t, server, "GET", path); a.status != 200 {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	for _, path := range []string{"/token", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server"} {
+		if a := fetch(t, server, "POST", path); a.status != 404 {
+			t.Errorf("%s outside the issuer's path: %d", path, a.status)
+		}
+	}
+}
+
+// ATTACKS JK-01, JK-03, JK-04.
+func TestJWKS(t *testing.T) {
+	server := withIssuer(t, "https://auth.example.com")
+	const path = "/.well-known/jwks.json"
+	a := fetch(t, server, "GET", path)
+	if a.status != 200 || a.header.Get("Content-Type") != "application/jwk-set+json" || a.header.Get("Access-Control-Allow-Origin") != "*" ||
+		!strings.HasPrefix(a.header.Get("Cache-Control"), "public, max-age=") || a.header.Get("Strict-Transport-Security") == "" {
+		t.Errorf("%d %v", a.status, a.header)
+	}
+	keys := a.body["keys"].([]any)
+	if len(keys) != 2 {
+		t.Errorf("%d keys, want one that signs and one that will", len(keys))
+	}
+	for _, key := range keys {
+		for member := range key.(map[string]any) {
+			if !slices.Contains([]string{"kty", "crv", "x", "y", "kid", "use", "alg"}, member) {
+				t.Errorf("member %s in a published key", member)
+			}
+		}
+	}
+	etag := a.header.Get("ETag")
+	for _, match := range []string{etag, "W/" + etag, `"other", ` + etag, "*"} {
+		if a := fetch(t, server, "GET", path, "If-None-Match", match); a.status != 304 || a.raw != "" {
+			t.Errorf("If-None-Match %s: %d", match, a.status)
+		}
+	}
+	if a := fetch(t, server, "GET", path, "If-None-Match", `"other"`); a.status != 200 {
+		t.Errorf("another ETag: %d", a.status)
+	}
+	if a := fetch(t, server, "HEAD", path); a.status != 200 || a.raw != "" {
+		t.Errorf("HEAD: %d %q", a.status, a.raw)
+	}
+}
+
+// ATTACKS CO-02 to CO-05.
+func TestCORS(t *testing.T) {
+	server := withIssuer(t, "https://auth.example.com")
+	const registered = "https://web.example.com"
+	for origin, want := range map[string]string{
+		registered: registered, "https://web.example.com.evil.com": "", "http://web.example.com": "", "null": "", "https://web.example.com:444": "",
+	} {
+		for _, method := range []string{"OPTIONS", "POST"} {
+			a := fetch(t, server, method, "/token", "Origin", origin, "Access-Control-Request-Method", "POST")
+			if got := a.header.Get("Access-Control-Allow-Origin"); got != want || a.header.Get("Vary") != "Origin" || a.header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("%s from %s: allowed %q, Vary %q", method, origin, got, a.header.Get("Vary"))
+			}
+		}
+	}
+	if a := fetch(t, server, "POST", "/introspect", "Origin", registered); a.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Error("introspection is open to pages")
+	}
+}
+
+// The rules for an issuer (RFC 8414 §2).
+func TestIssuerRules(t *testing.T) {
+	for issuer, ok := range map[string]bool{
+		"https://auth.example.com": true, "https://auth.example.com/a/b": true, "http://localhost:8080": true, "http://127.0.0.1:1": true, "http://[::1]:1": true,
+		"": false, "auth.example.com": false, "http://auth.example.com": false, "https://auth.example.com/": false, "https://a/?q": false,
+		"https://a/#f": false, "https://u@a": false, "ftp://a": false, "https://": false, "https://a//b": false, "https://a/../b": false, "https://a/%61": false,
+	} {
+		config := authservertest.Config(issuer)
+		problems := config.Check()
+		if (len(problems) == 0) != ok {
+			t.Errorf("%q: %v", issuer, problems)
+		}
+	}
+}
