@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"authserver/authserver/authservertest"
+	"authserver/verifier"
+)
+
+// token asks the authorization server for an access token.
+func token(t *testing.T, s *authservertest.Server, client string, form string) string {
+	t.Helper()
+	request, err := http.NewRequest("POST", s.Issuer+"/token", strings.NewReader(form))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(client, authservertest.Secret)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != 200 {
+		t.Fatalf("%s %s %v", response.Status, body, err)
+	}
+	_, after, _ := strings.Cut(string(body), `"access_token":"`)
+	access, _, _ := strings.Cut(after, `"`)
+	return access
+}
+
+// Both sample APIs give the same answers to the same tokens of a real server.
+func TestAPIs(t *testing.T) {
+	s := authservertest.New(t, authservertest.Options{})
+	old := token(t, s, authservertest.ServiceID, "grant_type=client_credentials&scope=orders:read")
+	for range 3 {
+		if err := s.Keys.RotateForTesting(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := verifier.New(t.Context(), verifier.Config{Issuer: s.Issuer, Audience: authservertest.Audience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newAPI(v, s.Issuer))
+	defer server.Close()
+	read := token(t, s, authservertest.ServiceID, "grant_type=client_credentials&scope=orders:read")
+	write := token(t, s, authservertest.ServiceID, "grant_type=client_credentials&scope=orders:write")
+	const person = "grant_type=password&username=" + authservertest.Username + "&password=" + authservertest.Password
+	admin := token(t, s, authservertest.WebID, person+"&scope=roles")
+	anybody := token(t, s, authservertest.WebID, person+"&scope=orders:read")
+	for name, base := range map[string]string{"Go": server.URL, "Flask": startFlask(t, s.Issuer, authservertest.Audience)} {
+		t.Run(name, func(t *testing.T) {
+			for _, test := range []struct {
+				name, method, path, body, authorization string
+				status                                  int
+				challenge                               string
+			}{
+				{"explanation", "GET", "/", "", "", 200, ""},
+				{"no token", "GET", "/orders", "", "", 401, "Bearer"},
+				{"read", "GET", "/orders", "", "Bearer " + read, 200, ""},
+				{"scheme in other letters", "GET", "/orders", "", "bearer " + read, 200, ""},
+				{"a token from before three rotations", "GET", "/orders", "", "Bearer " + old, 200, ""},
+				{"write with read", "POST", "/orders", `{"item":"cake"}`, "Bearer " + read, 403, `scope="orders:write"`},
+				{"write", "POST", "/orders", `{"item":"cake"}`, "Bearer " + write, 201, ""},
+				{"write nonsense", "POST", "/orders", `nonsense`, "Bearer " + write, 400, ""},
+				{"delete without role", "DELETE", "/orders/1", "", "Bearer " + anybody, 403, "insufficient_scope"},
+				{"delete", "DELETE", "/orders/1", "", "Bearer " + admin, 204, ""},
+				{"delete again", "DELETE", "/orders/1", "", "Bearer " + admin, 404, ""},
+				{"altered signature", "GET", "/orders", "", "Bearer " + read[:len(read)-6] + "AAAAAA", 401, "invalid_token"},
+				{"junk", "GET", "/orders", "", "Bearer junk", 401, "invalid_token"},
+				{"unknown kid", "GET", "/orders", "", "Bearer eyJhbGciOiJFUzI1NiIsImtpZCI6InVua25vd24iLCJ0eXAiOiJhdCtqd3QifQ.e30.AAAA", 401, "invalid_token"},
+				{"unsigned", "GET", "/orders", "", "Bearer eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0." + strings.Split(read, ".")[1] + ".", 401, "invalid_token"},
+			} {
+				status, header, body := call(t, test.method, base+test.path, test.body, test.authorization)
+				if status != test.status || !strings.Contains(header.Get("WWW-Authenticate"), test.challenge) {
+					t.Errorf("%s: %d %q %s, want %d %q", test.name, status, header.Get("WWW-Authenticate"), body, test.status, test.challenge)
+				}
+			}
+		})
+	}
+}
+
+func call(t *testing.T, method, url, body, authorization string) (int, http.Header, string) {
+	t.Helper()
+	request, err := http.NewRequest(method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, _ := io.ReadAll(response.Body)
+	return response.StatusCode, response.Header, string(answer)
+}
+
+// startFlask runs the Flask API and returns its URL.
+func startFlask(t *testing.T, issuer, audience string) string {
+	t.Helper()
+	python := os.Getenv("AUTHSERVER_TEST_PYTHON")
+	if python == "" {
+		if python, _ = filepath.Abs("../.cache/venv/bin/python"); exec.Command(python, "-c", "import flask, jwt").Run() != nil {
+			t.Fatal("no Python with the requirements of resource-example/flask: `make test` sets it up, AUTHSERVER_TEST_PYTHON names another")
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	listener.Close()
+	var output bytes.Buffer
+	command := exec.Command(python, "flask/app.py")
+	command.Env = append(os.Environ(), "ISSUER="+issuer, "AUDIENCE="+audience, "PORT="+port)
+	command.Stdout, command.Stderr = &output, &output
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { command.Process.Kill(); command.Wait() })
+	base := "http://127.0.0.1:" + port
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if response, err := http.Get(base + "/"); err == nil {
+			response.Body.Close()
+			return base
+		}
+	}
+	command.Process.Kill()
+	command.Wait()
+	t.Fatalf("Flask does not answer:\n%s", output.String())
+	return ""
+}
