@@ -47,21 +47,30 @@ const wanted = ""
 // next returns the ring as it has to be at now. It is a pure function: all
 // instances come to the same result, and the one that stores it first has done it.
 //
-// first says that no set of keys has ever been published, so that nobody can have
-// cached one and the first key may sign at once.
+// first says that no answer that lacks the ring's keys may be cached anywhere, so
+// that the first key may sign at once.
 func next(r ring, p policy, now time.Time, first bool) (_ ring, changed bool) {
 	keys := slices.DeleteFunc(slices.Clone(r.Keys), func(k key) bool {
 		done := k.Retired != 0 && !now.Before(unix(k.Retired).Add(p.keep))
 		changed = changed || done
 		return done
 	})
+	abandoned := false // the ring's signing key was compromised
+	for i := range keys {
+		if k := &keys[i]; k.State == compromised {
+			abandoned = abandoned || k.Active != 0
+			if k.Sealed != nil || k.Retired == 0 {
+				k.Sealed, k.Retired, changed = nil, now.Unix(), true
+			}
+		}
+	}
 	signing, standby := find(keys, active), find(keys, pending)
 	due := signing < 0 || !now.Before(unix(keys[signing].Active).Add(p.rotateEvery))
 	published := standby >= 0 && !now.Before(unix(keys[standby].Created).Add(p.publishBefore))
 	// An overdue key goes on signing until its successor has been published long
 	// enough. Where nothing signs because the key was compromised, the standby
 	// takes over at once: unknown to some verifiers is better than forged.
-	emergency := signing < 0 && find(keys, compromised) >= 0
+	emergency := signing < 0 && abandoned
 	if due && standby >= 0 && (published || emergency) {
 		if signing >= 0 {
 			keys[signing].State, keys[signing].Retired, keys[signing].Sealed = retiring, now.Unix(), nil
@@ -79,24 +88,6 @@ func next(r ring, p policy, now time.Time, first bool) (_ ring, changed bool) {
 	}
 	r.Keys = keys
 	return r, changed
-}
-
-// transition returns the earliest instant after now at which next may change r.
-func transition(r ring, p policy, now time.Time) time.Time {
-	earliest := now.Add(p.rotateEvery)
-	for _, k := range r.Keys {
-		at := unix(k.Created).Add(p.publishBefore)
-		switch {
-		case k.Retired != 0:
-			at = unix(k.Retired).Add(p.keep)
-		case k.State == active:
-			at = unix(k.Active).Add(p.rotateEvery)
-		}
-		if at.After(now) && at.Before(earliest) {
-			earliest = at
-		}
-	}
-	return earliest
 }
 
 func find(keys []key, s state) int {

@@ -9,14 +9,14 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // The algorithms of rings (RFC 7518 §3.1, RFC 8037 §3.1).
@@ -42,35 +42,36 @@ func generate(algorithm string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("algorithm %q is not offered", algorithm)
 }
 
-// signer signs with one key.
+// signer signs with one key. The private half is only in the closure, where no
+// formatting or encoding by reflection finds it.
 type signer struct {
 	kid, algorithm string
-	private        crypto.Signer
+	signature      func(input []byte) ([]byte, error)
 	headers        map[string]string // by typ: the encoded header and a dot
 }
 
 // knownTypes are the typ values whose headers are made once.
 var knownTypes = []string{"at+jwt", "rt+jwt"}
 
-func newSigner(kid, algorithm string, private crypto.Signer) (*signer, error) {
-	s := &signer{kid: kid, algorithm: algorithm, private: private, headers: make(map[string]string)}
+func newSigner(kid, algorithm string, private crypto.Signer) *signer {
+	s := &signer{kid: kid, algorithm: algorithm, headers: make(map[string]string)}
+	s.signature = func(input []byte) ([]byte, error) { return signature(private, algorithm, input) }
 	for _, typ := range knownTypes {
-		header, err := s.header(typ)
-		if err != nil {
-			return nil, err
-		}
-		s.headers[typ] = header
+		s.headers[typ] = s.header(typ)
 	}
-	return s, nil
+	return s
 }
 
-func (s *signer) header(typ string) (string, error) {
+func (s *signer) header(typ string) string {
 	header, err := json.Marshal(struct {
 		Algorithm string `json:"alg"`
 		KeyID     string `json:"kid"`
 		Type      string `json:"typ"`
 	}{s.algorithm, s.kid, typ})
-	return base64.RawURLEncoding.EncodeToString(header) + ".", err
+	if err != nil { // strings can always be encoded
+		panic(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(header) + "."
 }
 
 // sign returns the compact serialization (RFC 7515 §7.1). The same payload gives
@@ -78,10 +79,7 @@ func (s *signer) header(typ string) (string, error) {
 func (s *signer) sign(typ string, payload []byte) (string, error) {
 	header, ok := s.headers[typ]
 	if !ok {
-		var err error
-		if header, err = s.header(typ); err != nil {
-			return "", err
-		}
+		header = s.header(typ)
 	}
 	encoding := base64.RawURLEncoding
 	token := make([]byte, 0, len(header)+encoding.EncodedLen(len(payload))+1+encoding.EncodedLen(rsaBits/8))
@@ -93,32 +91,45 @@ func (s *signer) sign(typ string, payload []byte) (string, error) {
 	return string(encoding.AppendEncode(append(token, '.'), signature)), nil
 }
 
-func (s *signer) signature(input []byte) ([]byte, error) {
-	if s.algorithm == eddsa {
-		return s.private.Sign(nil, input, crypto.Hash(0))
+func signature(private crypto.Signer, algorithm string, input []byte) ([]byte, error) {
+	if algorithm == eddsa {
+		return private.Sign(nil, input, crypto.Hash(0))
 	}
+	// Without a source of randomness RSA is PKCS #1 v1.5 as ever, and ECDSA takes
+	// its nonce from RFC 6979.
 	digest := sha256.Sum256(input)
-	if s.algorithm == rs256 {
-		return s.private.Sign(nil, digest[:], crypto.SHA256)
+	signed, err := private.Sign(nil, digest[:], crypto.SHA256)
+	if err != nil || algorithm == rs256 {
+		return signed, err
 	}
-	// Without a source of randomness the nonce is that of RFC 6979.
-	der, err := s.private.Sign(nil, digest[:], crypto.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	return rawECDSA(der)
+	return rawECDSA(signed)
 }
 
 // rawECDSA turns an ASN.1 signature into r and s of 32 bytes each (RFC 7518 §3.4).
 func rawECDSA(der []byte) ([]byte, error) {
-	var parts struct{ R, S *big.Int }
-	if rest, err := asn1.Unmarshal(der, &parts); err != nil || len(rest) > 0 {
-		return nil, errors.New("the signature is not an ECDSA signature")
+	input, sequence := cryptobyte.String(der), cryptobyte.String(nil)
+	var r, s []byte
+	if !input.ReadASN1(&sequence, asn1.SEQUENCE) || !sequence.ReadASN1Integer(&r) || !sequence.ReadASN1Integer(&s) ||
+		!input.Empty() || !sequence.Empty() || len(r) > 32 || len(s) > 32 {
+		return nil, errors.New("the signature is not an ECDSA signature on P-256")
 	}
 	raw := make([]byte, 64)
-	parts.R.FillBytes(raw[:32])
-	parts.S.FillBytes(raw[32:])
+	copy(raw[32-len(r):], r)
+	copy(raw[64-len(s):], s)
 	return raw, nil
+}
+
+// suits reports whether a public key is one for an algorithm.
+func suits(public crypto.PublicKey, algorithm string) bool {
+	switch public := public.(type) {
+	case *ecdsa.PublicKey:
+		return algorithm == es256 && public.Curve == elliptic.P256()
+	case *rsa.PublicKey:
+		return algorithm == rs256 && public.N.BitLen() >= rsaBits
+	case ed25519.PublicKey:
+		return algorithm == eddsa
+	}
+	return false
 }
 
 // thumbprint is the kid of a public key: its RFC 7638 thumbprint.
@@ -143,6 +154,7 @@ func (k *key) fill(r ring, master MasterKey, issuer string) error {
 	if err != nil {
 		return err
 	}
+	defer clear(der)
 	k.Sealed, err = master.seal(der, k.binding(r, issuer))
 	return err
 }
@@ -153,11 +165,12 @@ func (k *key) binding(r ring, issuer string) string {
 }
 
 // unseal returns the private key and checks that it belongs to the public one.
-func (k *key) unseal(r ring, master MasterKey, issuer string) (crypto.Signer, error) {
+func (k *key) unseal(r ring, master MasterKey, issuer string) (*signer, error) {
 	der, err := master.open(k.Sealed, k.binding(r, issuer))
 	if err != nil {
 		return nil, err
 	}
+	defer clear(der)
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, fmt.Errorf("%w: key %s is not PKCS#8", ErrMasterKey, k.ID)
@@ -169,5 +182,5 @@ func (k *key) unseal(r ring, master MasterKey, issuer string) (crypto.Signer, er
 	if id, err := thumbprint(private.Public()); err != nil || id != k.ID {
 		return nil, fmt.Errorf("%w: key %s holds another key", ErrMasterKey, k.ID)
 	}
-	return private, nil
+	return newSigner(k.ID, r.Algorithm, private), nil
 }

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"authserver/internal/redistest"
+)
+
+var binary string
+
+func TestMain(m *testing.M) {
+	directory, err := os.MkdirTemp("", "authserver-test-")
+	if err == nil {
+		binary = filepath.Join(directory, "authserver")
+		var output []byte
+		if output, err = exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w: %s", err, output)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "building the binary:", err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(directory)
+	os.Exit(status)
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return port
+}
+
+// process is a running server.
+type process struct {
+	*exec.Cmd
+	url    string
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.Write(b)
+}
+
+func (p *process) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// start runs the binary in a directory and waits until it serves.
+func start(t testing.TB, directory, url string, environment []string, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(binary, args...), url: url}
+	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(os.Environ(), environment...), p, p
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if response, err := client.Get(url + "/readyz"); err == nil {
+			response.Body.Close()
+			return p
+		}
+	}
+	t.Fatalf("the server does not answer:\n%s", p.text())
+	return nil
+}
+
+// fails runs the binary, which must fail with a text.
+func fails(t *testing.T, directory string, environment []string, want string, args ...string) {
+	t.Helper()
+	command := exec.Command(binary, args...)
+	command.Dir, command.Env = directory, append(os.Environ(), environment...)
+	output, err := command.CombinedOutput()
+	if err == nil || !strings.Contains(string(output), want) {
+		t.Errorf("%v: %v, want %q in:\n%s", args, err, want, output)
+	}
+}
+
+func on(port string) []string {
+	return []string{"AUTHSERVER_LISTEN=localhost:" + port, "AUTHSERVER_METRICS_LISTEN=off"}
+}
+
+// serve without a file works in an empty directory and says what it made.
+func TestServeWithoutConfiguration(t *testing.T) {
+	directory, port := t.TempDir(), freePort(t)
+	p := start(t, directory, "http://localhost:"+port, on(port), "serve")
+	for _, want := range []string{"created the data directory", "created the embedded store", "created the master key", `"durability":"fsync"`, "http://localhost:" + port} {
+		if !strings.Contains(p.text(), want) {
+			t.Errorf("the log does not say %q:\n%s", want, p.text())
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"data": 0o700, "data/master.key": 0o600, "data/store.db": 0o600} {
+		if info, err := os.Stat(filepath.Join(directory, name)); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
+	fails(t, directory, on(freePort(t)), "in use by another authserver process", "serve")
+	fails(t, t.TempDir(), on(port), "is in use by another process", "serve")
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v\n%s", err, p.text())
+	}
+	// The keys are sealed: without their master key the server does not start, and makes no other.
+	key := filepath.Join(directory, "data", "master.key")
+	text, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(key)
+	fails(t, directory, on(port), "sealed with master key", "serve")
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a new master key was made over sealed keys")
+	}
+	os.WriteFile(key, []byte("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"), 0o600)
+	fails(t, directory, on(port), "sealed with master key", "serve")
+	os.WriteFile(key, []byte("short\n"), 0o600)
+	fails(t, directory, on(port), "32 bytes in base64 or hex", "serve")
+	os.WriteFile(key, text, 0o600)
+	os.Chmod(key, 0o644)
+	fails(t, directory, on(port), "chmod 600", "serve")
+	os.Chmod(key, 0o600)
+	start(t, directory, "http://localhost:"+port, on(port), "serve")
+}
+
+func TestServeRefusesData(t *testing.T) {
+	directory := t.TempDir()
+	os.WriteFile(filepath.Join(directory, "data"), nil, 0o600)
+	fails(t, directory, on(freePort(t)), "is a file, not a directory", "serve")
+	fails(t, directory, nil, "no such file", "serve", "--config", "missing.yaml")
+}
+
+func postForm(t testing.TB, endpoint, client, secret string, form url.Values) (int, map[string]any, error) {
+	t.Helper()
+	request, err := http.NewRequest("POST", endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(client, secret)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	var body map[string]any
+	err = json.NewDecoder(response.Body).Decode(&body)
+	return response.StatusCode, body, err
+}
+
+// The lines that dev prints work when pasted.
+func TestDevLines(t *testing.T) {
+	port := freePort(t)
+	p := start(t, t.TempDir(), "http://localhost:"+port, nil, "dev", "--listen", ":"+port)
+	_, lines, found := strings.Cut(p.text(), "Lines to paste:")
+	lines, _, _ = strings.Cut(lines, "Stop with")
+	if !found || !strings.Contains(p.text(), "Not for production") {
+		t.Fatal(p.text())
+	}
+	// The sample API is not running here; its line is tested in resource-example.
+	lines = strings.ReplaceAll(lines, "curl -s -H", "true -H")
+	output, err := exec.Command("bash", "-c", lines+"\necho; echo token: $TOKEN").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"active":`} {
+		if !strings.Contains(string(output), want) {
+			t.Errorf("missing %s in:\n%s", want, output)
+		}
+	}
+	fails(t, t.TempDir(), nil, "this machine only", "dev", "--listen", "0.0.0.0:1")
+	fails(t, t.TempDir(), nil, "is in use", "dev", "--listen", ":"+port)
+}
+
+const userConfig = `
+issuer: http://localhost:%s
+listen: localhost:%s
+metrics_listen: "off"
+clients: [{client_id: web, client_secret: 0123456789abcdef0123456789abcdef, grant_types: [password, refresh_token, client_credentials], scope: profile}]
+users: [{username: alice, password_hash: "` + demoAlice + `"}]
+`
+
+func tokenForm(grantType string, pairs ...string) url.Values {
+	form := url.Values{"grant_type": {grantType}}
+	for i := 0; i < len(pairs); i += 2 {
+		form.Set(pairs[i], pairs[i+1])
+	}
+	return form
+}
+
+// kill -9 in the middle of refreshes: afterwards every client whose answer was
+// lost goes on, and no token that was left behind works (I3, I4, I12).
+func TestKillDuringRefreshes(t *testing.T) {
+	for name, store := range map[string]string{
+		"embedded": "",
+		"Redis":    redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always").URL(),
+	} {
+		t.Run(name, func(t *testing.T) { killDuringRefreshes(t, store) })
+	}
+}
+
+func killDuringRefreshes(t *testing.T, store string) {
+	directory, port := t.TempDir(), freePort(t)
+	text := fmt.Sprintf(userConfig, port, port)
+	if store != "" {
+		text += "store: " + store + "\n"
+	}
+	os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(text), 0o600)
+	base := "http://localhost:" + port
+	const secret, clients, refreshes = "0123456789abcdef0123456789abcdef", 8, 125
+	p := start(t, directory, base, nil, "serve")
+	type chain struct{ current, before string }
+	chains := make([]chain, clients)
+	for i := range chains {
+		status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("password", "username", "alice", "password", "wonderland"))
+		if err != nil || status != 200 {
+			t.Fatal(status, body, err)
+		}
+		chains[i].current = body["refresh_token"].(string)
+	}
+	var progress sync.WaitGroup
+	restarted := make(chan struct{})
+	halfway := make(chan struct{}, clients)
+	for i := range chains {
+		progress.Go(func() {
+			for n := range refreshes {
+				if n == refreshes/2 {
+					halfway <- struct{}{}
+				}
+				for { // repeated with the same token until it is answered
+					status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", chains[i].current))
+					if err == nil && status == 200 {
+						chains[i] = chain{body["refresh_token"].(string), chains[i].current}
+						break
+					}
+					if err == nil && status != 503 {
+						t.Errorf("client %d was signed out: %d %v", i, status, body)
+						return
+					}
+					<-restarted
+				}
+			}
+		})
+	}
+	<-halfway // while the others are anywhere
+	p.Process.Kill()
+	p.Wait()
+	start(t, directory, base, nil, "serve")
+	close(restarted)
+	progress.Wait()
+	for i, c := range chains {
+		if c.before == "" || t.Failed() {
+			t.Fatalf("client %d made no progress", i)
+		}
+		if status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", c.current)); err != nil || status != 200 {
+			t.Errorf("client %d: the last token: %d %v %v", i, status, body, err)
+		}
+		if status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", c.before)); err != nil || status != 400 || body["error"] != "invalid_grant" {
+			t.Errorf("client %d: a token that was used twice ago: %d %v %v", i, status, body, err)
+		}
+	}
+}
+
+// While Redis is away: 503 with Retry-After for what needs it, and everything else goes on.
+func TestRedisDown(t *testing.T) {
+	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	directory, port := t.TempDir(), freePort(t)
+	os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(fmt.Sprintf(userConfig, port, port)+"store: "+redis.URL()+"\n"), 0o600)
+	base := "http://localhost:" + port
+	start(t, directory, base, nil, "serve")
+	const secret = "0123456789abcdef0123456789abcdef"
+	_, body, err := postForm(t, base+"/token", "web", secret, tokenForm("password", "username", "alice", "password", "wonderland"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refresh := tokenForm("refresh_token", "refresh_token", body["refresh_token"].(string))
+	redis.Kill()
+	for _, path := range []string{"/token", "/introspect", "/revoke"} {
+		form := url.Values{"token": {body["refresh_token"].(string)}}
+		if path == "/token" {
+			form = refresh
+		}
+		request, _ := http.NewRequest("POST", base+path, strings.NewReader(form.Encode()))
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.SetBasicAuth("web", secret)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode != 503 || response.Header.Get("Retry-After") == "" || strings.Contains(string(answer), "invalid_grant") {
+			t.Errorf("%s: %s %s", path, response.Status, answer)
+		}
+	}
+	for path, want := range map[string]int{"/.well-known/jwks.json": 200, "/.well-known/openid-configuration": 200, "/healthz": 200, "/readyz": 503} {
+		response, err := http.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("%s: %s, want %d", path, response.Status, want)
+		}
+	}
+	redis.Restart()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		status, body, err := postForm(t, base+"/token", "web", secret, refresh)
+		if err == nil && status == 200 {
+			return
+		}
+		if err != nil || status != 503 || time.Now().After(deadline) {
+			t.Fatalf("after Redis came back: %d %v %v", status, body, err)
+		}
+	}
+}
