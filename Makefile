@@ -2,6 +2,7 @@ SHELL := bash
 
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME = 30s
+BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
 .PHONY: test setup lint build fuzz clean
@@ -23,9 +24,11 @@ lint:
 		(cd "$$module" && go vet ./... && $(STATICCHECK) ./...) || exit 1; \
 	done
 
-# build makes bin/authserver: static, stripped, without paths of this machine.
+# build makes the server and the sample API: static, stripped, without paths of
+# this machine.
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/authserver ./cmd/authserver
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/authserver ./resource-example
 
 # fuzz runs every fuzz target for FUZZTIME.
 fuzz:

@@ -74,7 +74,8 @@ func (s *Server) Restart() {
 		s.t.Fatal(err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if strings.HasPrefix(s.ask("PING"), "+PONG") {
+		// One that wants a password first is up, too.
+		if answer := s.ask("PING"); strings.HasPrefix(answer, "+PONG") || strings.HasPrefix(answer, "-NOAUTH") {
 			return
 		}
 	}

@@ -25,7 +25,7 @@ const (
 	router     = "github.com/gorilla/mux"
 	redis      = "github.com/redis/go-redis/v9"
 	bolt       = "go.etcd.io/bbolt"
-	yaml       = "go.yaml.in/yaml/v4"
+	yamlModule = "go.yaml.in/yaml/v4"
 	cobra      = "github.com/spf13/cobra"
 	terminal   = "golang.org/x/term"
 	argon2     = "golang.org/x/crypto/argon2"
@@ -45,7 +45,7 @@ var arrows = []room{
 	{path: "internal/accesstoken"},
 	{path: "internal/intake", imports: []string{jose}},
 	{path: "internal/redistest"},
-	{path: "internal/repotest", tests: []string{yaml}},
+	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
 
 	{path: "keys", imports: []string{"internal/intake", jose, aead, asn1}, tests: []string{"keys/keystest"}},
 	{path: "keys/keystest", imports: []string{"keys"}},
@@ -59,7 +59,7 @@ var arrows = []room{
 	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier",
-		"internal/accesstoken", "internal/intake", cobra, yaml, terminal, prometheus},
+		"internal/accesstoken", "internal/intake", cobra, yamlModule, terminal, prometheus},
 		tests: []string{"authserver/authservertest", "internal/redistest", jose}},
 	{path: "resource-example", imports: []string{"verifier"},
 		tests: []string{"authserver", "authserver/authservertest", "verifier/verifiertest"}},

@@ -30,7 +30,7 @@ var forbidden = map[string]*regexp.Regexp{
 	"names a path of somebody's machine": regexp.MustCompile(
 		`(^|[\s"'=(:])/(ro` + `ot|ho` + `me|Us` + `ers|wo` + `rk|work` + `space)/[\w.]`),
 	"names the host of a package registry": regexp.MustCompile(
-		`proxy\.go` + `lang\.org|py` + `pi\.org|python` + `hosted\.org|npm` + `js\.org|docker` + `\.io/|g` + `cr\.io|quay` + `\.io`),
+		`proxy\.go` + `lang\.org|py` + `pi\.org|python` + `hosted\.org|npm` + `js\.org|deb\.deb` + `ian\.org|docker` + `\.io/|g` + `cr\.io|quay` + `\.io`),
 	"is a conflict that was not resolved": regexp.MustCompile(`(?m)^(<{7}|>{7}) `),
 }
 
