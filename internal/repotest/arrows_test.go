@@ -47,22 +47,17 @@ var arrows = []room{
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
 
-	{path: "keys", imports: []string{"internal/intake", jose, aead, asn1}, tests: []string{"keys/keystest"}},
-	{path: "keys/keystest", imports: []string{"keys"}},
+	{path: "keys", imports: []string{jose, aead, asn1}},
 
-	{path: "verifier", imports: []string{"internal/accesstoken", "internal/intake", jose},
-		tests: []string{"verifier/verifiertest"}},
-	{path: "verifier/verifiertest", imports: []string{"verifier", "internal/accesstoken", "internal/intake", jose}},
+	{path: "verifier", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 
-	{path: "authserver", imports: []string{"store", "keys", "internal/accesstoken", "internal/intake", jose, router, argon2, prometheus},
-		tests: []string{"authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest"}},
+	{path: "authserver", imports: []string{"store", "keys", "internal/accesstoken", "internal/intake", router, argon2, prometheus},
+		tests: []string{"authserver/authservertest", jose}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier",
-		"internal/accesstoken", "internal/intake", cobra, yamlModule, terminal, prometheus},
-		tests: []string{"authserver/authservertest", "internal/redistest", jose}},
-	{path: "resource-example", imports: []string{"verifier"},
-		tests: []string{"authserver", "authserver/authservertest", "verifier/verifiertest"}},
+		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
+	{path: "resource-example", imports: []string{"verifier"}, tests: []string{"authserver/authservertest"}},
 }
 
 // goPackage is what `go list -json` says of a package.

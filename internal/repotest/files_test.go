@@ -75,7 +75,7 @@ func ignored(patterns []string, name string) bool {
 func isTest(name string) bool { return strings.HasSuffix(name, "_test.go") }
 
 // isTestSupport reports whether a file belongs to tests: it is one, or it is in a
-// package for tests such as storetest.
+// package for tests such as storetest, or it measures.
 func isTestSupport(name string) bool {
-	return isTest(name) || strings.HasSuffix(path.Dir(name), "test")
+	return isTest(name) || strings.HasSuffix(path.Dir(name), "test") || strings.HasPrefix(name, "bench/")
 }

@@ -1,0 +1,3 @@
+module authserver/bench
+
+go 1.26.6
