@@ -72,6 +72,16 @@ func (p *process) text() string {
 	return p.output.String()
 }
 
+// says waits for a text in the output, which comes through a pipe.
+func (p *process) says(want string) bool {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if strings.Contains(p.text(), want) {
+			return true
+		}
+	}
+	return false
+}
+
 // start runs the binary in a directory and waits until it serves.
 func start(t testing.TB, directory, url string, environment []string, args ...string) *process {
 	t.Helper()
@@ -112,7 +122,7 @@ func TestServeWithoutConfiguration(t *testing.T) {
 	directory, port := t.TempDir(), freePort(t)
 	p := start(t, directory, "http://localhost:"+port, on(port), "serve")
 	for _, want := range []string{"created the data directory", "created the embedded store", "created the master key", `"durability":"fsync"`, "http://localhost:" + port} {
-		if !strings.Contains(p.text(), want) {
+		if !p.says(want) {
 			t.Errorf("the log does not say %q:\n%s", want, p.text())
 		}
 	}
@@ -178,6 +188,7 @@ func postForm(t testing.TB, endpoint, client, secret string, form url.Values) (i
 func TestDevLines(t *testing.T) {
 	port := freePort(t)
 	p := start(t, t.TempDir(), "http://localhost:"+port, nil, "dev", "--listen", ":"+port)
+	p.says("Stop with")
 	_, lines, found := strings.Cut(p.text(), "Lines to paste:")
 	lines, _, _ = strings.Cut(lines, "Stop with")
 	if !found || !strings.Contains(p.text(), "Not for production") {

@@ -52,7 +52,7 @@ var arrows = []room{
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 
 	{path: "authserver", imports: []string{"store", "keys", "internal/accesstoken", "internal/intake", router, argon2, prometheus},
-		tests: []string{"authserver/authservertest", jose}},
+		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", jose}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier",

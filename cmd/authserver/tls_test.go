@@ -1,0 +1,118 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writeCertificate writes a self-signed pair for localhost with a serial number.
+func writeCertificate(t *testing.T, directory string, serial int64) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"tls.crt": {Type: "CERTIFICATE", Bytes: certificate}, "tls.key": {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(filepath.Join(directory, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A new certificate is used without a restart; a broken one leaves the old in place.
+func TestTLSReload(t *testing.T) {
+	directory, port := t.TempDir(), freePort(t)
+	writeCertificate(t, directory, 1)
+	environment := append(on(port), "AUTHSERVER_ISSUER=https://localhost:"+port,
+		"AUTHSERVER_TLS_CERT_FILE="+filepath.Join(directory, "tls.crt"), "AUTHSERVER_TLS_KEY_FILE="+filepath.Join(directory, "tls.key"))
+	p := start(t, directory, "https://localhost:"+port, environment, "serve")
+	serial := func() int64 {
+		t.Helper()
+		connection, err := tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, p.text())
+		}
+		defer connection.Close()
+		return connection.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	wait := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s\n%s", what, p.text())
+			}
+		}
+	}
+	if serial() != 1 {
+		t.Fatal("another certificate than the configured one")
+	}
+	os.WriteFile(filepath.Join(directory, "tls.crt"), []byte("broken"), 0o600)
+	wait("the broken pair was not noticed", func() bool { return serial() == 1 && strings.Contains(p.text(), "could not be reloaded") })
+	writeCertificate(t, directory, 2)
+	wait("the new certificate is not used", func() bool { return serial() == 2 })
+	if _, err := tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 was accepted")
+	}
+	fails(t, t.TempDir(), append(on(freePort(t)), "AUTHSERVER_ISSUER=https://localhost", "AUTHSERVER_TLS_CERT_FILE=/nowhere", "AUTHSERVER_TLS_KEY_FILE=/nowhere"), "tls.cert_file holds", "serve")
+}
+
+// token verify and token inspect explain a token; user hash and version answer.
+func TestTokenCommands(t *testing.T) {
+	port := freePort(t)
+	base := "http://localhost:" + port
+	start(t, t.TempDir(), base, nil, "dev", "--listen", ":"+port)
+	_, body, err := postForm(t, base+"/token", "demo-service", "demo-secret", tokenForm("client_credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := body["access_token"].(string)
+	for _, test := range []struct {
+		args []string
+		want string
+		ok   bool
+	}{
+		{[]string{"token", "inspect", "-"}, "Nothing of this was verified", true},
+		{[]string{"token", "inspect", "-", "-o", "json"}, `"verified":false`, true},
+		{[]string{"token", "inspect", "-", "-o", "xml"}, "allowed are text and json", false},
+		{[]string{"token", "verify", "-", "--issuer", base, "--audience", demoAudience}, "valid: signed by", true},
+		{[]string{"token", "verify", "-", "--issuer", base, "--audience", "https://other.example.com"}, "not meant for", false},
+		{[]string{"token", "verify", "-"}, "--issuer and --audience are required", false},
+		{[]string{"token", "verify"}, "takes 1 arguments, 0 were given", false},
+		{[]string{"token", "frob"}, `unknown verb "frob"`, false},
+		{[]string{"user", "hash"}, "$argon2id$v=19$", true},
+		{[]string{"version", "-o", "json"}, `"go":"go1.`, true},
+		{[]string{"config", "example"}, "issuer: https://auth.example.com", true},
+	} {
+		command := exec.Command(binary, test.args...)
+		command.Stdin = strings.NewReader(token + "\n")
+		if test.args[0] == "user" {
+			command.Stdin = strings.NewReader("correct horse\n")
+		}
+		output, err := command.CombinedOutput()
+		if (err == nil) != test.ok || !strings.Contains(string(output), test.want) {
+			t.Errorf("%v: %v\n%s", test.args, err, output)
+		}
+	}
+}
