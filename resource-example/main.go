@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -31,15 +30,19 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Addr: *listen, Handler: newAPI(v, *issuer), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
-	context.AfterFunc(ctx, func() {
-		finish, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		server.Shutdown(finish)
-	})
+	server := &http.Server{Addr: *listen, Handler: newAPI(v, *issuer), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.ListenAndServe() }()
 	log.Printf("sample API %s on http://%s", *audience, *listen)
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	select {
+	case err := <-served:
 		log.Fatalf("%v (choose another address with -listen)", err)
+	case <-ctx.Done():
+	}
+	finish, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := server.Shutdown(finish); err != nil { // waits for the requests in flight
+		log.Fatalf("shutting down: %v", err)
 	}
 }
 
@@ -78,8 +81,9 @@ func newAPI(v *verifier.Verifier, issuer string) http.Handler {
 
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	answer(w, http.StatusOK, a.orders)
+	orders := append([]order{}, a.orders...) // a slow reader must not hold the lock
+	a.mu.Unlock()
+	answer(w, http.StatusOK, orders)
 }
 
 func (a *api) add(w http.ResponseWriter, r *http.Request) {

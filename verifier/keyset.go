@@ -2,7 +2,6 @@ package verifier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,8 @@ const (
 	maxRefresh  = time.Hour        // between fetches, whatever max-age says
 	retryAfter  = 5 * time.Second  // after a failure while no keys are known
 	keepThrough = 24 * time.Hour   // keys are used after the last good answer
-	firstWait   = 5 * time.Second  // Verify waits so long for the first keys
+	firstWait   = 5 * time.Second  // Verify waits so long for keys
+	fetchWithin = 10 * time.Second // whatever the HTTP client allows
 )
 
 // keySet holds the issuer's keys. One goroutine fetches; a good answer replaces
@@ -55,27 +55,34 @@ func (s *keySet) find(ctx context.Context, kid string) (intake.Key, error) {
 	case <-s.first:
 	default:
 		if !s.wait(ctx, s.first) {
-			return intake.Key{}, errUnavailable
+			return intake.Key{}, ErrUnavailable
 		}
 	}
 	key, known := s.lookup(kid)
 	if !known {
-		done := make(chan struct{})
-		select {
-		case s.ask <- done:
-			s.wait(ctx, done)
-		case <-s.ended:
-		case <-ctx.Done():
-		}
+		s.look(ctx)
 		key, known = s.lookup(kid)
 	}
 	if held := s.current.Load(); time.Since(held.at) > keepThrough {
-		return intake.Key{}, errUnavailable
+		return intake.Key{}, ErrUnavailable
 	}
 	if !known {
 		return intake.Key{}, invalidToken("the token is signed by a key that the issuer does not publish")
 	}
 	return key, nil
+}
+
+// look has the keys fetched, if that is due, and waits for it a few seconds at most.
+func (s *keySet) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case s.ask <- done:
+		s.wait(ctx, done)
+	case <-s.ended:
+	case <-ctx.Done():
+	}
 }
 
 func (s *keySet) lookup(kid string) (intake.Key, bool) {
@@ -90,6 +97,7 @@ func (s *keySet) wait(ctx context.Context, done <-chan struct{}) bool {
 	select {
 	case <-done:
 		return true
+	case <-s.ended:
 	case <-ctx.Done():
 	case <-timeout.C:
 	}
@@ -143,6 +151,8 @@ func (s *keySet) refresh(ctx context.Context) time.Duration {
 }
 
 func (s *keySet) fetch(ctx context.Context) (*fetched, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
+	defer cancel()
 	location := s.config.JWKSURI
 	if location == "" {
 		var err error
@@ -186,8 +196,8 @@ func (s *keySet) discover(ctx context.Context) (string, error) {
 		Issuer  string `json:"issuer"`
 		JWKSURI string `json:"jwks_uri"`
 	}
-	if err := json.Unmarshal(body, &metadata); err != nil {
-		return "", errors.New("the metadata is not JSON")
+	if err := intake.Decode(body, &metadata); err != nil {
+		return "", fmt.Errorf("reading the metadata: %w", err)
 	}
 	if metadata.Issuer != s.config.Issuer { // RFC 8414 §3.3
 		return "", fmt.Errorf("the metadata is of issuer %q, expected %q", metadata.Issuer, s.config.Issuer)

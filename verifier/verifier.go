@@ -54,7 +54,9 @@ func invalidToken(format string, args ...any) error {
 	return &Error{"invalid_token", fmt.Sprintf(format, args...)}
 }
 
-var errUnavailable = &Error{"temporarily_unavailable", "the keys of the issuer could not be fetched yet"}
+// ErrUnavailable is Verify's answer while no keys are known, or none that are less
+// than a day old: the token may be good, try later.
+var ErrUnavailable = &Error{"temporarily_unavailable", "the keys of the issuer could not be fetched yet"}
 
 // Verifier verifies the tokens of one issuer for one API. It is safe for
 // concurrent use.
@@ -139,15 +141,16 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	if err := intake.Decode(parsed.Payload, &notBefore); err != nil {
 		return nil, invalidToken("nbf is malformed")
 	}
-	if err := v.check(claims, time.Unix(notBefore.NotBefore, 0), time.Now()); err != nil {
+	if err := v.check(claims, notBefore.NotBefore, time.Now()); err != nil {
 		return nil, err
 	}
 	return newClaims(claims), nil
 }
 
 // check is RFC 9068 §4 after the signature.
-func (v *Verifier) check(claims accesstoken.Claims, notBefore, now time.Time) error {
+func (v *Verifier) check(claims accesstoken.Claims, notBefore int64, now time.Time) error {
 	expires, issued := time.Unix(claims.Expires, 0), time.Unix(claims.IssuedAt, 0)
+	latest := now.Add(v.config.Leeway).Unix() // in seconds: time.Unix of a huge number is in the past
 	switch {
 	case claims.Issuer != v.config.Issuer:
 		return invalidToken("the token is of another issuer than %s", v.config.Issuer)
@@ -157,8 +160,8 @@ func (v *Verifier) check(claims accesstoken.Claims, notBefore, now time.Time) er
 		return invalidToken("the token lacks one of sub, client_id, jti, exp, iat")
 	case !now.Before(expires.Add(v.config.Leeway)):
 		return invalidToken("the token expired at %s, it is %s", stamp(expires), stamp(now))
-	case issued.After(now.Add(v.config.Leeway)) || notBefore.After(now.Add(v.config.Leeway)):
-		return invalidToken("the token is from the future: iat %s, nbf %s, it is %s", stamp(issued), stamp(notBefore), stamp(now))
+	case claims.IssuedAt > latest || notBefore > latest:
+		return invalidToken("the token is from the future: iat %s, nbf %s, it is %s", stamp(issued), stamp(time.Unix(notBefore, 0)), stamp(now))
 	case claims.Confirmation != nil:
 		// RFC 9449 §7.2, RFC 8705 §3: a bound token without proof is no better than a stolen one.
 		return invalidToken("the token is bound to a key, and proofs of possession are not checked here")

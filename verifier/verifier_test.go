@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -126,6 +127,8 @@ func TestVerify(t *testing.T) {
 		"exp negative":            {map[string]any{"exp": -1}, false},
 		"nbf ahead":               {map[string]any{"nbf": now.Add(61 * time.Second).Unix()}, false},
 		"iat ahead":               {map[string]any{"iat": now.Add(time.Hour).Unix()}, false},
+		"iat beyond any time":     {map[string]any{"iat": int64(math.MaxInt64)}, false},
+		"nbf beyond any time":     {map[string]any{"nbf": int64(math.MaxInt64)}, false},
 		"no exp":                  {map[string]any{"exp": nil}, false},
 		"no iat":                  {map[string]any{"iat": nil}, false},
 		"no sub":                  {map[string]any{"sub": nil}, false},

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -13,7 +14,7 @@ const maxDepth = 8
 // UTF-8, no name twice at any level, nothing after the object, and no deeper than
 // eight levels (RFC 8725 §2.6, §3.7).
 func Decode(text []byte, into any) error {
-	if len(text) == 0 || text[0] != '{' {
+	if text = bytes.TrimLeft(text, " \t\r\n"); len(text) == 0 || text[0] != '{' {
 		return malformed("not a JSON object")
 	}
 	if !utf8.Valid(text) {

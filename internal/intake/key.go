@@ -103,7 +103,9 @@ func ParseKeySet(body []byte) (keys []Key, refused []error, err error) {
 	count := make(map[string]int) // by kid, admitted or not
 	for i, raw := range set.Keys {
 		key, err := parseKey(raw)
-		count[key.ID]++
+		if key.ID != "" || err == nil { // an unreadable key has no kid that could be ambiguous
+			count[key.ID]++
+		}
 		if err != nil {
 			refused = append(refused, fmt.Errorf("key %d: %w", i, err))
 			continue

@@ -12,12 +12,15 @@ AUDIENCE = os.environ.get("AUDIENCE", "http://localhost:8081")
 JWKS_URI = os.environ.get("JWKS_URI", ISSUER + "/.well-known/jwks.json")
 ALGORITHMS = {"ES256", "RS256", "EdDSA"}
 REQUIRED = ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"]  # RFC 9068 section 2.2
-REFETCH = 30  # seconds between fetches for unknown keys
+REFETCH = 30  # seconds between fetches of the keys, whatever asks for them
+LIFESPAN = 300  # seconds until the keys are fetched anew
+KEEP = 24 * 3600  # seconds that keys are used while the issuer cannot be reached
 
 app = Flask(__name__)
-client = jwt.PyJWKClient(JWKS_URI, cache_jwk_set=True, lifespan=300, timeout=5)
-refetch_lock = threading.Lock()
-last_refetch = float("-inf")
+# Its own cache is off: it would empty itself when a fetch fails.
+client = jwt.PyJWKClient(JWKS_URI, cache_jwk_set=False, timeout=5)
+fetching = threading.Lock()
+keys, fetched, tried = {}, float("-inf"), float("-inf")
 
 
 class Refused(Exception):
@@ -26,22 +29,31 @@ class Refused(Exception):
 
 
 def find_key(kid):
-    """The issuer's key of a kid. PyJWKClient refetches for every unknown kid; made-up
-    ones must not become requests, so that happens every 30 seconds at most."""
-    global last_refetch
-    try:
-        for key in client.get_signing_keys():
-            if key.key_id == kid:
-                return key
-        with refetch_lock:
-            if time.monotonic() - last_refetch >= REFETCH:
-                last_refetch = time.monotonic()
-                for key in client.get_signing_keys(refresh=True):
-                    if key.key_id == kid:
-                        return key
-    except jwt.PyJWKClientError:
+    """The issuer's key of a kid. A bad answer leaves the known keys in use, and made-up
+    kids do not become requests: there is one fetch in 30 seconds at most."""
+    if kid not in keys or time.monotonic() - fetched > LIFESPAN:
+        if fetching.acquire(blocking=kid not in keys):  # others go on with the key they have
+            try:
+                fetch_keys(kid)
+            finally:
+                fetching.release()
+    if not keys or time.monotonic() - fetched > KEEP:
         raise Refused(503, "temporarily_unavailable", "the keys of the issuer could not be fetched")
-    raise Refused(401, "invalid_token", "the token is signed by an unknown key")
+    if kid not in keys:
+        raise Refused(401, "invalid_token", "the token is signed by an unknown key")
+    return keys[kid]
+
+
+def fetch_keys(kid):
+    global keys, fetched, tried
+    now = time.monotonic()
+    if kid in keys and now - fetched <= LIFESPAN or now - tried < (REFETCH if keys else 1):
+        return
+    tried = now
+    try:
+        keys, fetched = {key.key_id: key for key in client.get_signing_keys()}, now
+    except (jwt.PyJWTError, OSError, ValueError) as error:
+        app.logger.warning("fetching the issuer's keys failed; those known stay in use: %s", error)
 
 
 def verify(token):
@@ -59,6 +71,8 @@ def verify(token):
         raise Refused(401, "invalid_token", type(error).__name__)
     if "cnf" in claims:
         raise Refused(401, "invalid_token", "the token is bound to a key")
+    if not isinstance(claims.get("scope", ""), str) or not isinstance(claims.get("roles", []), list):
+        raise Refused(401, "invalid_token", "scope or roles is malformed")
     return claims
 
 

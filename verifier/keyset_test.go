@@ -1,0 +1,258 @@
+package verifier
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// answers is an issuer's key endpoint in memory, so that hours pass at once.
+type answers struct {
+	mu      sync.Mutex
+	status  int
+	body    string
+	maxAge  string
+	hang    bool // until the request is given up
+	fetches int
+}
+
+func (a *answers) set(change func(*answers)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change(a)
+}
+
+func (a *answers) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fetches
+}
+
+func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	a.fetches++
+	status, body, header, hang := a.status, a.body, http.Header{"Cache-Control": {a.maxAge}}, a.hang
+	a.mu.Unlock()
+	if hang {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	if status == http.StatusFound {
+		header.Set("Location", "https://elsewhere.example.com/keys")
+	}
+	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: header, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+// publish returns a key set with a new key for each kid.
+func publish(t *testing.T, kids ...string) string {
+	t.Helper()
+	var set jose.JSONWebKeySet
+	for _, kid := range kids {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: &private.PublicKey, KeyID: kid, Algorithm: "ES256", Use: "sig"})
+	}
+	body, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// bubble runs a test with a key set that fetches from an issuer, in fake time.
+func bubble(t *testing.T, test func(*testing.T, *keySet, *answers)) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := &answers{status: 200, body: publish(t, "a"), maxAge: "max-age=600"}
+		v, err := New(t.Context(), Config{Issuer: "https://auth.example.com", Audience: "https://api.example.com",
+			JWKSURI: "https://auth.example.com/keys", HTTPClient: &http.Client{Transport: issuer, Timeout: 5 * time.Second},
+			Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		test(t, v.keys, issuer)
+	})
+}
+
+func knows(t *testing.T, keys *keySet, kid string) bool {
+	t.Helper()
+	_, err := keys.find(t.Context(), kid)
+	return err == nil
+}
+
+// A new set replaces the old one whole, when its max-age says, without a token asking.
+func TestRotation(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		if !knows(t, keys, "a") || issuer.count() != 1 {
+			t.Fatalf("a is not known after %d fetches", issuer.count())
+		}
+		body := publish(t, "b")
+		issuer.set(func(a *answers) { a.body = body })
+		time.Sleep(599 * time.Second)
+		synctest.Wait()
+		if issuer.count() != 1 || !knows(t, keys, "a") {
+			t.Fatalf("fetched %d times within max-age", issuer.count())
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if issuer.count() != 2 || !knows(t, keys, "b") || knows(t, keys, "a") {
+			t.Errorf("after max-age: %d fetches, b known %v, a known %v", issuer.count(), knows(t, keys, "b"), knows(t, keys, "a"))
+		}
+	})
+}
+
+// Bad answers leave the last good keys in use for a day, and no longer.
+func TestOutage(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		good := publish(t, "b")
+		bad := map[string]func(*answers){
+			"error":     func(a *answers) { a.status = 500 },
+			"redirect":  func(a *answers) { a.status = 302 },
+			"HTML":      func(a *answers) { a.status, a.body = 200, "<html>" },
+			"empty":     func(a *answers) { a.status, a.body = 200, "" },
+			"no keys":   func(a *answers) { a.status, a.body = 200, `{"keys":[]}` },
+			"cut short": func(a *answers) { a.status, a.body = 200, good[:len(good)-9] },
+			"too large": func(a *answers) { a.status, a.body = 200, good+strings.Repeat(" ", 70_000) },
+			"symmetric": func(a *answers) { a.status, a.body = 200, `{"keys":[{"kty":"oct","k":"AAAA","kid":"b"}]}` },
+		}
+		for name, change := range bad {
+			before := issuer.count()
+			issuer.set(change)
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+			if issuer.count() == before {
+				t.Errorf("%s: not fetched", name)
+			}
+			if !knows(t, keys, "a") {
+				t.Errorf("%s: the good keys are gone", name)
+			}
+		}
+		time.Sleep(9 * time.Hour)
+		synctest.Wait()
+		if _, err := keys.find(t.Context(), "a"); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("after more than a day: %v, want ErrUnavailable", err)
+		}
+		issuer.set(func(a *answers) { a.status, a.body = 200, good })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !knows(t, keys, "b") {
+			t.Error("the issuer is back, and its key is not known")
+		}
+	})
+}
+
+// ATTACKS JW-04, JW-05: one fetch for all unknown kids in 30 seconds, together.
+func TestUnknownKid(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		time.Sleep(time.Minute)
+		body := publish(t, "a", "b")
+		issuer.set(func(a *answers) { a.body = body })
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if !knows(t, keys, "b") {
+					t.Error("the new key was not found")
+				}
+			})
+		}
+		all.Wait()
+		if issuer.count() != 2 {
+			t.Errorf("%d fetches for one new key, want 2 with the first", issuer.count())
+		}
+		for range 100 {
+			knows(t, keys, rand.Text())
+		}
+		if issuer.count() != 2 {
+			t.Errorf("%d fetches: made-up kids were asked for within 30 s", issuer.count())
+		}
+		time.Sleep(31 * time.Second)
+		for range 100 {
+			knows(t, keys, rand.Text())
+		}
+		if issuer.count() != 3 {
+			t.Errorf("%d fetches after 30 s, want 3", issuer.count())
+		}
+	})
+}
+
+// An issuer that never answers holds no token up for longer than firstWait, and
+// none at all whose key is known.
+func TestHungIssuer(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		keys.client.Timeout = 0 // as in http.DefaultClient
+		time.Sleep(time.Minute)
+		issuer.set(func(a *answers) { a.hang = true })
+		go keys.find(t.Context(), "made up") // occupies the one that fetches
+		synctest.Wait()
+		start := time.Now()
+		if knows(t, keys, "another"); time.Since(start) > firstWait {
+			t.Errorf("an unknown kid waited for %s", time.Since(start))
+		}
+		start = time.Now()
+		if !knows(t, keys, "a") || time.Since(start) != 0 {
+			t.Errorf("a known key waited for %s", time.Since(start))
+		}
+		body := publish(t, "b")
+		issuer.set(func(a *answers) { a.hang, a.body = false, body })
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if !knows(t, keys, "b") {
+			t.Error("the issuer answers again, and nobody asks it")
+		}
+	})
+}
+
+// No goroutine is left when ctx ends (synctest would report it), and known keys go on.
+func TestEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		issuer := &answers{status: 500}
+		v, err := New(ctx, Config{Issuer: "https://auth.example.com", Audience: "x", HTTPClient: &http.Client{Transport: issuer}, Logger: slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		synctest.Wait()
+		start := time.Now()
+		if _, err := v.keys.find(t.Context(), "a"); !errors.Is(err, ErrUnavailable) || time.Since(start) != 0 {
+			t.Errorf("%v after %s, want ErrUnavailable at once", err, time.Since(start))
+		}
+	})
+}
+
+// RFC 9111 §4.2, within bounds.
+func TestFreshness(t *testing.T) {
+	for _, test := range []struct {
+		control, age string
+		want         time.Duration
+	}{
+		{"", "", 5 * time.Minute},
+		{"public, max-age=600", "", 10 * time.Minute},
+		{"Max-Age=600", "100", 500 * time.Second},
+		{"max-age=0", "", minRefresh},
+		{"max-age=600", "900", minRefresh},
+		{"max-age=999999999", "", maxRefresh},
+		{"max-age=-5", "", 5 * time.Minute},
+		{"max-age=soon", "later", 5 * time.Minute},
+	} {
+		if got := freshness(http.Header{"Cache-Control": {test.control}, "Age": {test.age}}); got != test.want {
+			t.Errorf("%q, Age %q: %s, want %s", test.control, test.age, got, test.want)
+		}
+	}
+}
