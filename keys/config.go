@@ -6,95 +6,199 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
-)
-
-const (
-	skew      = 60 * time.Second // between the clocks of instances and verifiers
-	lease     = 30 * time.Second // how long an instance signs without having read the store
-	mostKeys  = 1000             // that one ring may have to keep
-	longCache = 24 * time.Hour
 )
 
 // Store is where the set of keys lives: one value with a version.
 type Store interface {
-	// Load returns the value and its version; version 0 when nothing is stored.
+	// Load returns the value and its version, which grows with every Save; version
+	// 0 when nothing is stored yet. It must not answer with less than an earlier
+	// Save or Load of anybody has seen.
 	Load(ctx context.Context) (value []byte, version uint64, err error)
-	// Save replaces the value of a version, or makes the first for version 0. It
-	// reports false when the stored version is another. Versions only grow.
+	// Save replaces the value of version, or stores the first one when version is
+	// 0. It reports false when another version is stored: somebody else was first.
+	// After an error the value may or may not have been stored, but not later than
+	// the end of ctx.
 	Save(ctx context.Context, value []byte, version uint64) (ok bool, err error)
 }
 
-// Config says where the keys are and what they are for.
+// Config says where the keys are and what is promised about them. Zero durations
+// take their defaults.
 type Config struct {
-	Store     Store
-	MasterKey MasterKey
-	Issuer    string // sealed keys are bound to it
+	Store     Store     // required
+	MasterKey MasterKey // seals private keys at rest; required
+	// Issuer is the issuer identifier. Sealed keys are bound to it: under another
+	// issuer they do not open.
+	Issuer string
+
 	// Algorithms are those of the published rings: ES256, RS256, EdDSA. The first
-	// is the default. A ring that is no longer listed stays as it is stored.
-	Algorithms      []string
-	RotateEvery     time.Duration // how long a key signs; 2160h is usual
-	PublishBefore   time.Duration // how long a key is published before it signs; 24h is usual
-	CacheFor        time.Duration // the longest max-age of the JWKS; 10m is usual
-	TokenLifetime   time.Duration // of the longest token that others verify
-	RefreshLifetime time.Duration // of the longest refresh token
-	Logger          *slog.Logger  // nil: slog.Default()
+	// is the default; ES256 and RS256 when empty. An algorithm that is added later
+	// signs once its key has been published long enough for every cache. One that
+	// is taken out stays in the stored set, published and rotated, so that nothing
+	// that was signed with it, or still is elsewhere, breaks.
+	Algorithms []string
+
+	RotateEvery   time.Duration // how long a key signs; 2160h
+	PublishBefore time.Duration // how long a key is published before it signs; 24h
+	CacheFor      time.Duration // the longest max-age of the JWKS; 10m
+	// TokenLifetime and RefreshLifetime are those of the longest token that others
+	// verify (1h) and of the longest refresh token (8760h).
+	TokenLifetime   time.Duration
+	RefreshLifetime time.Duration
+
+	Skew      time.Duration // bound between any two clocks: instances, verifiers; 60s
+	Lease     time.Duration // how long an instance signs without having read the store; 30s
+	PollEvery time.Duration // how often an instance reads the store; 1s
+
+	Logger *slog.Logger // slog.Default() when nil
+
+	hurry bool // see RotateForTesting
 }
 
-// Check returns what is wrong with the operator's part of c. A policy under which
-// a verifier could meet an unknown or missing key is refused.
-func (c Config) Check() []error {
-	problems := c.checkAlgorithms()
-	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	if c.CacheFor < 0 || c.CacheFor > longCache {
-		problem("cache_for is %s; allowed are 0s to %s", c.CacheFor, longCache)
+const (
+	// sharedCaches is how many times in a row an answer may be held for its
+	// max-age: once by a cache in front that strips Age, once by the verifier.
+	sharedCaches = 2
+	// maxPerLifetime bounds a ring: no more keys than that are taken into use
+	// within the lifetime of one token, however short RotateEvery is.
+	maxPerLifetime = 12
+	// longest bounds every duration, so that sums of them cannot overflow.
+	longest = 10 * 365 * 24 * time.Hour
+)
+
+func (c Config) withDefaults() Config {
+	if len(c.Algorithms) == 0 {
+		c.Algorithms = []string{es256, rs256}
 	}
-	// A cache that strips Age may hold an answer for twice its max-age.
-	if least := 2*c.CacheFor + lease + skew; c.PublishBefore < least {
-		problem("publish_before is %s, but verifiers may hold an old key set for up to %s "+
-			"(twice cache_for, and %s); raise publish_before or lower cache_for", c.PublishBefore, least, lease+skew)
-	}
-	if c.RotateEvery < c.PublishBefore+lease {
-		problem("rotate_every is %s, less than publish_before and %s (%s): the next key would not have been published "+
-			"long enough; raise rotate_every or lower publish_before", c.RotateEvery, lease, c.PublishBefore+lease)
-	}
-	for _, kept := range []struct {
-		name     string
-		lifetime time.Duration
-	}{{"access tokens", c.TokenLifetime}, {"refresh tokens", c.RefreshLifetime}} {
-		if kept.lifetime <= 0 {
-			problem("the lifetime of %s is %s; it must be more than 0s", kept.name, kept.lifetime)
-		} else if c.RotateEvery > 0 && kept.lifetime/c.RotateEvery > mostKeys {
-			problem("rotate_every is %s: more than %d keys would have to be kept for %s that live %s; raise rotate_every",
-				c.RotateEvery, mostKeys, kept.name, kept.lifetime)
+	for _, d := range []struct {
+		field    *time.Duration
+		fallback time.Duration
+	}{
+		{&c.RotateEvery, 90 * 24 * time.Hour},
+		{&c.PublishBefore, 24 * time.Hour},
+		{&c.CacheFor, 10 * time.Minute},
+		{&c.TokenLifetime, time.Hour},
+		{&c.RefreshLifetime, 365 * 24 * time.Hour},
+		{&c.Skew, time.Minute},
+		{&c.Lease, 30 * time.Second},
+		{&c.PollEvery, time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.fallback
 		}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// Check returns what is wrong with the policy: the algorithms and durations. One
+// under which a verifier could meet an unknown key, or a token outlive its key, is
+// refused; each error says which number has to change.
+func (c Config) Check() []error {
+	c = c.withDefaults()
+	problems := c.checkAlgorithms()
+	bounds := c.checkBounds()
+	if len(bounds) > 0 {
+		return append(problems, bounds...) // sums of what is out of bounds say nothing
+	}
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	if soonest := c.soonest(c.CacheFor); c.PublishBefore < soonest {
+		problem("publish_before is %s, but caches may hold a key set without the next key for %s (twice cache_for, plus %s "+
+			"for instances and clocks): raise publish_before to at least %s, or lower cache_for to at most %s", c.PublishBefore, soonest,
+			soonest-sharedCaches*c.CacheFor, soonest, max(0, (c.PublishBefore-c.soonest(0))/sharedCaches).Truncate(time.Second))
+	}
+	if least := c.PublishBefore + c.spread() + c.Skew; c.RotateEvery < least {
+		problem("rotate_every is %s, but the next key is made when a key begins to sign and must be published for %s: "+
+			"raise rotate_every to at least %s, or lower publish_before", c.RotateEvery, c.PublishBefore, least)
+	}
+	if c.PollEvery > c.Lease/3 {
+		problem("the store is read every %s; within a lease of %s it must be at least three times", c.PollEvery, c.Lease)
 	}
 	return problems
 }
 
 func (c Config) checkAlgorithms() []error {
 	var problems []error
-	if len(c.Algorithms) == 0 {
-		problems = append(problems, errors.New("algorithms is empty; allowed are ES256, RS256, EdDSA"))
-	}
-	for i, algorithm := range c.Algorithms {
-		if algorithm != es256 && algorithm != rs256 && algorithm != eddsa {
-			problems = append(problems, fmt.Errorf("algorithms has %q; allowed are ES256, RS256, EdDSA", algorithm))
-		}
-		if slices.Contains(c.Algorithms[:i], algorithm) {
-			problems = append(problems, fmt.Errorf("algorithms has %s twice", algorithm))
+	for i, name := range c.Algorithms {
+		if _, err := algorithmOf(name); err != nil {
+			problems = append(problems, fmt.Errorf("algorithms has %q; allowed are %s", name, strings.Join(offered(), ", ")))
+		} else if slices.Contains(c.Algorithms[:i], name) {
+			problems = append(problems, fmt.Errorf("algorithms has %s twice", name))
 		}
 	}
 	return problems
 }
 
-// policyFor returns how long the keys of a ring stay in each state.
-func (c Config) policyFor(name string) policy {
-	keep := c.TokenLifetime
-	if name == RefreshRing {
-		keep = c.RefreshLifetime
+func (c Config) checkBounds() []error {
+	var problems []error
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+		least time.Duration
+	}{
+		{"rotate_every", c.RotateEvery, time.Second},
+		{"publish_before", c.PublishBefore, time.Second},
+		{"cache_for", c.CacheFor, time.Second},
+		{"the lifetime of tokens", c.TokenLifetime, time.Second},
+		{"the lifetime of refresh tokens", c.RefreshLifetime, time.Second},
+		{"the clock skew", c.Skew, time.Millisecond},
+		{"the lease", c.Lease, time.Millisecond},
+		{"the interval of reading the store", c.PollEvery, time.Millisecond},
+	} {
+		if d.value < d.least || d.value > longest {
+			problems = append(problems, fmt.Errorf("%s is %s; allowed are %s to %s", d.name, d.value, d.least, longest))
+		}
 	}
-	// An instance that has not seen the change goes on signing for a lease; the
-	// leeway of verifiers and the difference between clocks are a skew each.
-	return policy{c.RotateEvery, c.PublishBefore, keep + lease + 2*skew}
+	return problems
+}
+
+// callTimeout bounds one call of the store. It is a part of the margins because a
+// change is stamped before it is stored.
+func (c Config) callTimeout() time.Duration { return c.Lease / 6 }
+
+// spread is the longest time from the stamp of a change until every instance works
+// with it or has stopped signing.
+func (c Config) spread() time.Duration { return c.Lease + c.callTimeout() }
+
+// soonest is how long a key is published at least before it signs, when answers
+// without it could be cached for cacheFor.
+func (c Config) soonest(cacheFor time.Duration) time.Duration {
+	return sharedCaches*cacheFor + c.spread() + c.Skew
+}
+
+// policyOf returns the policy of a ring. longestCache is the longest max-age that
+// any instance ever served.
+func (c Config) policyOf(name string, longestCache time.Duration) policy {
+	p := policy{
+		rotateEvery:   c.RotateEvery,
+		publishBefore: c.PublishBefore,
+		soonest:       c.soonest(longestCache),
+		lifetime:      c.TokenLifetime,
+		// The leeway of verifiers is another skew.
+		slack: c.spread() + 2*c.Skew,
+	}
+	if name == RefreshRing {
+		p.lifetime = c.RefreshLifetime
+		p.soonest = c.soonest(0) // only instances have to know the key
+	}
+	p.publishBefore = max(p.publishBefore, p.soonest)
+	p.rotateEvery = max(p.rotateEvery, p.lifetime/maxPerLifetime)
+	if c.hurry {
+		p.rotateEvery, p.publishBefore, p.soonest = 0, 0, 0
+	}
+	return p
+}
+
+// checkWiring returns what the program that calls Open forgot.
+func (c Config) checkWiring() error {
+	switch {
+	case c.Store == nil:
+		return errors.New("no store given")
+	case c.Issuer == "":
+		return errors.New("no issuer given")
+	}
+	return nil
 }

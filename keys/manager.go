@@ -1,164 +1,257 @@
-// Package keys makes, rotates, publishes and uses the keys that sign tokens.
-//
-// Keys live in rings: one for each published algorithm, and one for refresh
-// tokens, which only the server itself verifies. All rings together are one value
-// in a Store, changed by compare-and-swap. Any instance may compute what has to
-// change (ring.go, a pure function); the one whose swap wins has rotated. There
-// are no locks and there is no leader.
 package keys
 
 import (
 	"context"
-	"encoding/json"
+	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// RefreshRing is the name of the ring that signs refresh tokens. Its keys are
-// never published.
-const RefreshRing = "refresh"
-
-const (
-	follow  = 5 * time.Second // how often an instance reads the store
-	timeout = 5 * time.Second // of one call to the store
-	turns   = 10              // to win a swap
-)
-
 var (
-	// ErrNoKey says that a ring has no key that may sign yet.
-	ErrNoKey = errors.New("no key may sign yet")
-	// ErrLease says that the store was not reachable for so long that this
-	// instance cannot know whether its keys still are the right ones.
-	ErrLease = errors.New("the keys could not be read for too long")
+	// ErrNoKey says that a ring has no key that may sign yet; the text says from
+	// when on it has.
+	ErrNoKey = errors.New("no key to sign with yet")
+	// ErrLease says that this instance could not read the store for so long that it
+	// cannot know whether its keys are still the ones to sign with.
+	ErrLease = errors.New("the key set could not be read for too long, so nothing is signed")
 )
 
-// Manager holds the keys of one server. It is safe for concurrent use.
+// Manager holds the keys of one issuer. It is safe for concurrent use.
 type Manager struct {
-	config  Config
-	current atomic.Pointer[snapshot]
-	update  sync.Mutex         // held by whoever replaces current
-	signers map[string]*signer // by kid; guarded by update
+	config   Config
+	current  atomic.Pointer[snapshot]
+	running  atomic.Bool
+	stepping sync.Mutex // held by whoever replaces current
 }
 
-// Open reads the keys, or makes the first ones, and opens every private key: a
-// wrong or missing master key is an error that wraps ErrMasterKey, and nothing is
-// made anew then. RS256 keys take long to make; they come with Run.
+// Open reads the key set, or stores the first one, and opens every private key in
+// it. With a wrong or missing master key it returns an error that wraps
+// ErrMasterKey; whatever is wrong, it replaces nothing that is stored. Keys that
+// take long to make (RS256) come with Run.
 func Open(ctx context.Context, config Config) (*Manager, error) {
-	if problems := config.Check(); len(problems) > 0 {
-		return nil, fmt.Errorf("configuring the keys: %w", errors.Join(problems...))
-	}
-	if config.Logger == nil {
-		config.Logger = slog.Default()
+	config = config.withDefaults()
+	if err := errors.Join(append(config.Check(), config.checkWiring())...); err != nil {
+		return nil, fmt.Errorf("configuring the keys: %w", err)
 	}
 	m := &Manager{config: config}
-	if err := m.refresh(ctx, pace{}); err != nil {
-		return nil, err
+	if err := m.step(ctx, nil); err != nil {
+		return nil, fmt.Errorf("opening the keys: %w", err)
 	}
 	return m, nil
 }
 
-// Format implements fmt.Formatter: a manager shows nothing of its keys.
-func (m *Manager) Format(f fmt.State, _ rune) { io.WriteString(f, "keys of "+m.config.Issuer) }
-
-// LogValue implements slog.LogValuer.
-func (m *Manager) LogValue() slog.Value { return slog.StringValue("keys of " + m.config.Issuer) }
-
-// Run follows the store and rotates keys when they are due. It returns when ctx ends.
-func (m *Manager) Run(ctx context.Context) {
-	ticker := time.NewTicker(follow)
+// Run follows the store and rotates keys when they are due, until ctx ends. It
+// returns an error only when it is running already. Nothing is signed unless it
+// runs: see ErrLease.
+func (m *Manager) Run(ctx context.Context) error {
+	if !m.running.CompareAndSwap(false, true) {
+		return errors.New("the keys are being followed already")
+	}
+	defer m.running.Store(false)
+	ticker := time.NewTicker(m.config.PollEvery)
 	defer ticker.Stop()
+	slow := newWorkshop()
+	report := trouble{log: m.config.Logger}
 	for {
-		if err := m.refresh(ctx, pace{slow: true}); err != nil && ctx.Err() == nil {
-			m.config.Logger.Error("the keys could not be read or rotated", "error", err)
+		err := m.step(ctx, slow)
+		if ctx.Err() != nil {
+			return nil
 		}
+		report.tell(err, m.leased(m.current.Load()))
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-ticker.C:
+		case made := <-slow.done:
+			slow.take(made)
 		}
 	}
 }
 
-// RotateForTesting rotates every ring at once, however young the standby keys
-// are. Verifiers that hold a cached key set meet an unknown key.
-func (m *Manager) RotateForTesting(ctx context.Context) error {
-	return m.refresh(ctx, pace{slow: true, rotate: true})
-}
+// attempts bounds how often in a row a step is begun anew because somebody else
+// was first, or to read what was stored.
+const attempts = 10
 
-// pace is what one refresh may do.
-type pace struct {
-	slow   bool // make RSA keys, too
-	rotate bool // rotate without regard to time, once
-}
-
-// refresh reads the stored set, adopts it, and brings it to what it has to be now.
-func (m *Manager) refresh(ctx context.Context, p pace) error {
-	m.update.Lock()
-	defer m.update.Unlock()
-	for range turns { // each turn either ends or somebody has made progress
-		stored, version, err := m.read(ctx)
+// step adopts what is stored and stores what has to be instead.
+func (m *Manager) step(ctx context.Context, slow *workshop) error {
+	m.stepping.Lock()
+	defer m.stepping.Unlock()
+	for range attempts {
+		version, err := m.load(ctx)
 		if err != nil {
 			return err
 		}
-		advanced, changed, err := m.advance(stored, version == 0, p)
-		if err != nil || !changed {
+		var before set
+		if version > 0 {
+			before = m.current.Load().set
+		} else if m.config.MasterKey.IsZero() {
+			return fmt.Errorf("%w: none was given to seal the first keys with", ErrMasterKey)
+		}
+		now := time.Now().UTC().Round(0) // as it will be read back
+		after := advance(before, m.config, now)
+		if err := m.fill(after, slow, now); err != nil {
 			return err
 		}
-		saved, err := m.save(ctx, advanced, version)
-		if err != nil {
+		if reflect.DeepEqual(before, after) {
+			return nil
+		}
+		if _, err := m.save(ctx, after, version); err != nil {
 			return err
 		}
-		if saved {
-			m.logTransitions(stored, advanced)
-			p.rotate = false
-		}
-		// Read it back: what is used is what is stored, whoever was first.
+		// Whoever was first: what counts is what is stored now.
 	}
-	return errors.New("the stored keys change faster than they can be read")
+	return errors.New("the stored key set changes faster than it can be read")
 }
 
-// read loads the stored set and makes it the one in use. That opens every private
-// key, so nothing is ever changed under a master key that is not theirs.
-func (m *Manager) read(ctx context.Context) (set, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// load adopts the stored set and returns its version, 0 when there is none.
+func (m *Manager) load(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.config.callTimeout())
 	defer cancel()
-	began := time.Now()
+	before := time.Now()
 	value, version, err := m.config.Store.Load(ctx)
 	if err != nil {
-		return set{}, 0, fmt.Errorf("reading the keys: %w", err)
+		return 0, fmt.Errorf("reading the key set: %w", err)
 	}
-	if held := m.current.Load(); held != nil && version < held.version {
-		return set{}, 0, fmt.Errorf("the stored keys went back from version %d to %d; keeping those in memory: "+
-			"restore the newer copy, or restart to accept the older one", held.version, version)
+	held := m.current.Load()
+	switch {
+	case held == nil && version == 0:
+		return 0, nil
+	case held != nil && version == held.version:
+		held.confirmed.Store(&before)
+		return version, nil
+	case held != nil && version < held.version:
+		return 0, fmt.Errorf("the stored key set went back from version %d to %d, as after restoring a backup: "+
+			"the newer one in memory is kept, restart to take the older one", held.version, version)
 	}
-	if version == 0 {
-		if m.config.MasterKey.IsZero() {
-			return set{}, 0, fmt.Errorf("%w: there is no master key to seal the first ones with", ErrMasterKey)
-		}
-		return set{Format: format}, 0, nil
-	}
-	stored, err := parseSet(value)
-	if err != nil {
-		return set{}, 0, err
-	}
-	return stored, version, m.adopt(stored, version, began)
+	return version, m.adopt(value, version, before)
 }
 
-func (m *Manager) save(ctx context.Context, s set, version uint64) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	value, err := json.Marshal(s)
+func (m *Manager) adopt(value []byte, version uint64, read time.Time) error {
+	stored, err := decodeSet(value, m.config.MasterKey, m.config.Issuer)
 	if err != nil {
-		return false, fmt.Errorf("encoding the keys: %w", err)
+		return err
 	}
-	saved, err := m.config.Store.Save(ctx, value, version)
+	var opened map[string]*signer
+	held := m.current.Load()
+	if held != nil {
+		opened = held.opened
+	}
+	adopted, err := newSnapshot(version, stored, opened, m.config)
 	if err != nil {
-		return false, fmt.Errorf("storing the keys: %w", err)
+		return err
+	}
+	adopted.confirmed.Store(&read)
+	m.current.Store(adopted)
+	if held != nil {
+		m.log(changes(held.set, stored))
+	}
+	return nil
+}
+
+func (m *Manager) save(ctx context.Context, after set, version uint64) (saved bool, err error) {
+	value, err := after.encode(m.config.MasterKey)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.config.callTimeout())
+	defer cancel()
+	saved, err = m.config.Store.Save(ctx, value, version)
+	if err != nil {
+		return false, fmt.Errorf("storing the key set: %w", err)
+	}
+	if saved && version == 0 {
+		m.log(changes(set{}, after))
 	}
 	return saved, nil
+}
+
+// fill makes the keys that are wanted. Those that take long are ordered, and
+// filled in when they are there; material that does not come to be stored is lost
+// with the set that it was made for.
+func (m *Manager) fill(s set, slow *workshop, now time.Time) error {
+	for _, r := range s.Rings {
+		a, err := algorithmOf(r.Algorithm)
+		if err != nil {
+			return err
+		}
+		for i := range r.Keys {
+			k := &r.Keys[i]
+			if !k.wanted() {
+				continue
+			}
+			made, ok, err := slow.get(a)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			box, err := seal(m.config.MasterKey, made, place{m.config.Issuer, r.Name, r.Algorithm, made.id})
+			if err != nil {
+				return err
+			}
+			k.fill(made, box, now)
+		}
+	}
+	slow.discard()
+	return nil
+}
+
+func (m *Manager) leased(n *snapshot) bool { return n.age() <= m.config.Lease }
+
+// Sign returns payload as a JWS in compact serialization with the header members
+// alg, kid and typ. ring is an algorithm or RefreshRing. The same arguments give
+// the same result until the ring's next key signs. It fails with ErrNoKey and
+// ErrLease, both of which pass.
+func (m *Manager) Sign(ring, typ string, payload []byte) (string, error) {
+	n := m.current.Load()
+	if !m.leased(n) {
+		return "", ErrLease
+	}
+	signer := n.signers[ring]
+	if signer == nil {
+		return "", n.noKey(ring, m.config)
+	}
+	token, err := signer.sign(typ, payload)
+	if err != nil {
+		return "", err
+	}
+	// The process may have been stopped since, and the key been retired. The age of
+	// an older snapshot goes on even when a newer one has been adopted.
+	if !m.leased(n) {
+		return "", ErrLease
+	}
+	return token, nil
+}
+
+// Default returns the algorithm, and so the ring, that signs where none is named.
+func (m *Manager) Default() string { return m.config.Algorithms[0] }
+
+// Algorithms returns the configured algorithms, the default first.
+func (m *Manager) Algorithms() []string { return slices.Clone(m.config.Algorithms) }
+
+// AccessKey returns the public key that verifies tokens with the given kid, and
+// its algorithm. Keys of RefreshRing and compromised ones are not found.
+func (m *Manager) AccessKey(kid string) (algorithm string, key crypto.PublicKey, ok bool) {
+	p, ok := m.current.Load().access[kid]
+	return p.algorithm, p.key, ok
+}
+
+// RefreshKey is AccessKey for refresh tokens: it finds the keys of RefreshRing only.
+func (m *Manager) RefreshKey(kid string) (algorithm string, key crypto.PublicKey, ok bool) {
+	p, ok := m.current.Load().refresh[kid]
+	return p.algorithm, p.key, ok
+}
+
+func (m *Manager) log(list []change) {
+	for _, c := range list {
+		m.config.Logger.Info("key changed state", slog.String("kid", c.id), slog.String("ring", c.ring),
+			slog.String("from", string(c.from)), slog.String("to", string(c.to)), slog.String("why", c.why))
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,452 +17,537 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// run starts m.Run for as long as the returned function is not called.
-func run(m *Manager) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { m.Run(ctx) })
-	return func() { cancel(); running.Wait() }
+// verify checks a token as a resource server does that holds the JWKS.
+func verify(t testing.TB, document JWKS, token string) error {
+	t.Helper()
+	var jwks jose.JSONWebKeySet
+	if err := json.Unmarshal(document.Body, &jwks); err != nil {
+		t.Fatal(err)
+	}
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := signed.Signatures[0].Header
+	found := jwks.Key(header.KeyID)
+	if len(found) != 1 {
+		return fmt.Errorf("%d keys %q", len(found), header.KeyID)
+	}
+	if found[0].Algorithm != header.Algorithm {
+		return fmt.Errorf("algorithm %s, not %s", header.Algorithm, found[0].Algorithm)
+	}
+	_, err = signed.Verify(found[0])
+	return err
 }
 
 func TestFirstStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &memory{}
-		m := open(t, testConfig(t, store, all...))
-		for _, ring := range []string{RefreshRing, es256, eddsa} {
-			sign(t, m, ring, "at+jwt", "{}")
+	store := new(memory)
+	m := open(t, testConfig(t, store, es256, eddsa))
+	for _, ring := range []string{es256, eddsa, RefreshRing} {
+		kids := m.kids(ring)
+		if len(kids[active]) != 1 || len(kids[pending]) != 1 {
+			t.Errorf("ring %s has %v, want an active key and a pending one", ring, kids)
 		}
-		if _, err := m.Sign(rs256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
-			t.Fatalf("RS256 before its key: %v", err)
+		token := must[string](t)(m.Sign(ring, "at+jwt", []byte(`{}`)))
+		if err := verify(t, m.JWKS(), token); (err != nil) != (ring == RefreshRing) {
+			t.Errorf("a token of ring %s: %v", ring, err)
 		}
-		if age := m.JWKS().MaxAge; age != 0 {
-			t.Fatalf("a key set without RS256 may be cached for %s", age)
-		}
-		defer run(m)()
-		synctest.Wait()
-		verify(t, sign(t, m, rs256, "at+jwt", "{}"), m.AccessKey)
-		if age := m.JWKS().MaxAge; age != 2*time.Minute {
-			t.Fatalf("max-age %s", age)
-		}
-		for _, r := range store.stored(t).Rings {
-			if find(r.Keys, active) < 0 || find(r.Keys, pending) < 0 {
-				t.Errorf("ring %s lacks a signer or a standby", r.Name)
-			}
-		}
-	})
+	}
+	if got := m.JWKS().MaxAge; got != 10*time.Minute {
+		t.Errorf("max-age %s, want 10m", got)
+	}
+	if store.saves != 1 {
+		t.Errorf("%d saves, want 1", store.saves)
+	}
+	again := open(t, m.config)
+	if store.saves != 1 {
+		t.Error("opening what is as it has to be stored it again")
+	}
+	if !bytes.Equal(again.JWKS().Body, m.JWKS().Body) || again.JWKS().ETag != m.JWKS().ETag {
+		t.Error("two instances answer differently")
+	}
+	if _, err := m.Sign("ES512", "at+jwt", nil); !errors.Is(err, ErrNoKey) {
+		t.Errorf("signing for a ring that is not there: %v", err)
+	}
 }
 
-func TestRingAddedLaterWaits(t *testing.T) {
+// RS256 keys take long to make: until the first one is there nobody may cache a
+// JWKS that lacks it.
+func TestSlowKeyIsMadeInTheBackground(t *testing.T) {
+	m := open(t, testConfig(t, new(memory), es256, rs256))
+	if _, err := m.Sign(rs256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
+		t.Fatalf("signing with the key that is not made yet: %v", err)
+	}
+	if got := m.JWKS().MaxAge; got != 0 {
+		t.Fatalf("max-age %s while RS256 is not there, want 0", got)
+	}
+	must[string](t)(m.Sign(es256, "at+jwt", nil))
+	stop := run(t, m)
+	waitFor(t, "both RS256 keys", func() bool {
+		kids := m.kids(rs256)
+		return !slices.Contains(append(kids[active], kids[pending]...), "")
+	})
+	stop()
+	token := must[string](t)(m.Sign(rs256, "at+jwt", []byte(`{}`)))
+	if err := verify(t, m.JWKS(), token); err != nil {
+		t.Error(err)
+	}
+	if got := m.JWKS().MaxAge; got != 10*time.Minute {
+		t.Errorf("max-age %s, want 10m", got)
+	}
+}
+
+func TestScheduledRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &memory{}
-		c := testConfig(t, store, es256)
-		open(t, c)
-		time.Sleep(time.Second)
-		c.Algorithms = []string{es256, rs256}
+		log := new(bytes.Buffer)
+		c := testConfig(t, new(memory), es256, eddsa)
+		c.RotateEvery, c.TokenLifetime, c.RefreshLifetime = 30*time.Hour, time.Hour, 200*time.Hour
+		c.PollEvery = 10 * time.Second
+		c.Logger = slog.New(slog.NewTextHandler(log, nil))
 		m := open(t, c)
-		defer run(m)()
-		synctest.Wait()
-		if _, err := m.Sign(rs256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
-			t.Fatalf("a new ring signed at once: %v", err)
-		}
-		time.Sleep(c.PublishBefore - time.Minute)
-		if _, err := m.Sign(rs256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
-			t.Fatalf("a new ring signed early: %v", err)
-		}
-		time.Sleep(2 * time.Minute)
-		sign(t, m, rs256, "at+jwt", "{}")
-	})
-}
-
-// A verifier that honours max-age, behind a cache that strips Age, never meets an
-// unknown kid; old tokens verify for as long as they live.
-func TestVerifiersNeverMeetAnUnknownKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &memory{lose: 3} // every third save loses its answer
-		c := testConfig(t, store, es256)
-		var managers []*Manager
-		for range 3 {
-			m := open(t, c)
-			managers = append(managers, m)
-			defer run(m)()
-		}
-		type issued struct {
-			token string
-			at    time.Time
-		}
-		var access, refresh []issued
-		var cached jose.JSONWebKeySet
-		var staleAt time.Time
-		kids := make(map[string]bool)
-		for step := range 1000 {
-			m := managers[step%3]
-			if !time.Now().Before(staleAt) {
-				jwks := managers[(step+1)%3].JWKS()
-				cached = jose.JSONWebKeySet{}
-				if err := json.Unmarshal(jwks.Body, &cached); err != nil {
-					t.Fatal(err)
-				}
-				staleAt = time.Now().Add(2 * jwks.MaxAge)
+		stop := run(t, m)
+		refresh := must[string](t)(m.Sign(RefreshRing, "rt+jwt", []byte(`{}`)))
+		kids := map[string]bool{m.kids(es256)[active][0]: true}
+		until := 30*time.Hour - time.Minute
+		for range 4 {
+			standby := m.kids(es256)[pending][0]
+			time.Sleep(until)
+			until = 30*time.Hour - time.Hour - 5*time.Minute - 90*time.Second // to a minute before the next
+			token := must[string](t)(m.Sign(es256, "at+jwt", []byte(`{}`)))
+			if _, kid := header(t, token); !kids[kid] {
+				t.Error("rotated too early")
 			}
-			access = append(access, issued{sign(t, m, es256, "at+jwt", "{}"), time.Now()})
-			parsed, _ := jose.ParseSignedCompact(access[len(access)-1].token, []jose.SignatureAlgorithm{jose.ES256})
-			kid := parsed.Signatures[0].Protected.KeyID
-			kids[kid] = true
-			if len(cached.Key(kid)) != 1 {
-				t.Fatalf("step %d: key %s is not in the cached set", step, kid)
+			time.Sleep(90 * time.Second) // over the rotation, and what earlier ones were late
+			if _, kid := header(t, must[string](t)(m.Sign(es256, "at+jwt", []byte(`{}`)))); kid != standby {
+				t.Errorf("%s signs, not the standby %s", kid, standby)
 			}
-			for len(access) > 0 && time.Since(access[0].at) > c.TokenLifetime {
-				access = access[1:]
+			kids[standby] = true
+			time.Sleep(time.Hour)
+			if err := verify(t, m.JWKS(), token); err != nil {
+				t.Errorf("a token signed before the rotation: %v", err)
 			}
-			verify(t, access[0].token, m.AccessKey)
-			if step%100 == 0 {
-				refresh = append(refresh, issued{sign(t, m, RefreshRing, "rt+jwt", "{}"), time.Now()})
+			time.Sleep(5 * time.Minute)
+			if err := verify(t, m.JWKS(), token); err == nil {
+				t.Error("a key is published although its tokens have expired")
 			}
-			for len(refresh) > 0 && time.Since(refresh[0].at) > c.RefreshLifetime {
-				refresh = refresh[1:]
-			}
-			verify(t, refresh[0].token, m.RefreshKey)
-			time.Sleep(19*time.Second + time.Duration(step%7)*time.Second)
 		}
-		if len(kids) < 10 {
-			t.Fatalf("only %d keys signed", len(kids))
+		_, kid := header(t, refresh)
+		if _, _, ok := m.RefreshKey(kid); !ok || m.kids(RefreshRing)[active][0] == kid {
+			t.Error("the refresh ring did not rotate, or forgot the key of a token that lives")
 		}
-		if n := len(store.stored(t).Rings[1].Keys); n > 3 {
-			t.Fatalf("%d keys are kept", n)
+		stop()
+		for _, line := range []string{"from=pending to=active", "from=active to=retiring", "from=retiring to=gone", `from="" to=pending`} {
+			if !strings.Contains(log.String(), line) {
+				t.Errorf("the log lacks %q", line)
+			}
 		}
 	})
 }
 
-func TestThreeRotationsOldTokensVerify(t *testing.T) {
-	m := open(t, testConfig(t, &memory{}, all...))
-	if err := m.refresh(t.Context(), pace{slow: true}); err != nil {
-		t.Fatal(err)
-	}
-	tokens := make(map[string]string)
-	for _, ring := range append([]string{RefreshRing}, all...) {
-		tokens[ring] = sign(t, m, ring, "at+jwt", ring)
-	}
+func TestTokensSurviveThreeRotations(t *testing.T) {
+	m := open(t, testConfig(t, new(memory), es256, eddsa))
+	tokens := []string{must[string](t)(m.Sign(es256, "at+jwt", []byte(`{}`))), must[string](t)(m.Sign(eddsa, "at+jwt", []byte(`{}`)))}
+	kids := map[string]bool{m.kids(es256)[active][0]: true}
 	for range 3 {
-		before := m.JWKS().ETag
 		if err := m.RotateForTesting(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if m.JWKS().ETag == before {
-			t.Fatal("the ETag did not change")
+		kids[m.kids(es256)[active][0]] = true
+		for _, token := range tokens {
+			if err := verify(t, m.JWKS(), token); err != nil {
+				t.Error(err)
+			}
 		}
 	}
-	for ring, token := range tokens {
-		find, other := m.AccessKey, m.RefreshKey
-		if ring == RefreshRing {
-			find, other = other, find
-		}
-		verify(t, token, find)
-		parsed, _ := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
-		if _, _, ok := other(parsed.Signatures[0].Protected.KeyID); ok {
-			t.Errorf("a key of ring %s verifies the other kind of token", ring)
-		}
-		if sign(t, m, ring, "at+jwt", ring) == token {
-			t.Errorf("ring %s was not rotated", ring)
-		}
+	if len(kids) != 4 {
+		t.Errorf("%d keys signed, want 4", len(kids))
 	}
 }
 
-// Managers on one store with failing saves rotate in parallel and agree.
-func TestManagersOnOneStoreAgree(t *testing.T) {
-	store := &memory{}
-	c := testConfig(t, store, es256, eddsa)
-	var managers [4]*Manager
-	var opening sync.WaitGroup
-	for i := range managers {
-		opening.Go(func() { managers[i], _ = Open(t.Context(), c) })
-	}
-	opening.Wait()
-	store.change(func(s *memory) { s.lose = 4 })
-	var rotating sync.WaitGroup
-	for _, m := range managers {
-		rotating.Go(func() {
-			for range 5 {
-				if err := m.RotateForTesting(t.Context()); err != nil && !errors.Is(err, errDown) {
-					t.Error(err)
-				}
-				if _, err := m.Sign(es256, "at+jwt", nil); err != nil {
-					t.Error(err)
-				}
-			}
+// A server that was off for months goes on with what was published back then.
+func TestMonthsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConfig(t, new(memory), es256)
+		m := open(t, c)
+		was := m.kids(es256)
+		time.Sleep(400 * 24 * time.Hour)
+		kids := open(t, c).kids(es256)
+		if kids[active][0] != was[pending][0] || kids[retiring][0] != was[active][0] || len(kids[pending]) != 1 {
+			t.Errorf("after months: %v, before: %v", kids, was)
+		}
+		// The one that was due meanwhile waits for its publication.
+		edit(t, c, func(s *set) {
+			k := s.Rings[0].find(active)
+			k.Activated = k.Activated.Add(-400 * 24 * time.Hour)
 		})
-	}
-	rotating.Wait()
-	for _, m := range managers {
-		if err := m.refresh(t.Context(), pace{}); err != nil {
-			t.Fatal(err)
+		m = open(t, c)
+		run(t, m)
+		time.Sleep(23 * time.Hour)
+		if got := m.kids(es256)[active][0]; got != kids[active][0] {
+			t.Error("a key signs that was published for 23 hours")
 		}
-		if !bytes.Equal(m.JWKS().Body, managers[0].JWKS().Body) || sign(t, m, es256, "at+jwt", "{}") != sign(t, managers[0], es256, "at+jwt", "{}") {
-			t.Fatal("two managers of one store disagree")
+		time.Sleep(2 * time.Hour)
+		if got := m.kids(es256)[active][0]; got != kids[pending][0] {
+			t.Error("the due key still signs although the next one is published for a day")
 		}
-	}
+	})
+}
+
+func TestAddedAlgorithmWaitsForCaches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConfig(t, new(memory), es256)
+		open(t, c)
+		c.Algorithms = []string{es256, eddsa}
+		m := open(t, c)
+		run(t, m)
+		_, err := m.Sign(eddsa, "at+jwt", nil)
+		from := time.Now().Add(m.config.soonest(m.config.CacheFor)).UTC().Format(time.RFC3339)
+		if !errors.Is(err, ErrNoKey) || !strings.Contains(err.Error(), from) {
+			t.Errorf("%v; want ErrNoKey that names %s", err, from)
+		}
+		if !strings.Contains(string(m.JWKS().Body), m.kids(eddsa)[pending][0]) {
+			t.Error("the key is not published ahead of its use")
+		}
+		time.Sleep(m.config.soonest(m.config.CacheFor) - time.Second)
+		if _, err := m.Sign(eddsa, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
+			t.Errorf("it signs too early: %v", err)
+		}
+		time.Sleep(3 * time.Second)
+		must[string](t)(m.Sign(eddsa, "at+jwt", nil))
+
+		c.Algorithms = []string{eddsa}
+		m = open(t, c)
+		must[string](t)(m.Sign(es256, "at+jwt", nil))
+	})
+}
+
+// I14 and DESIGN §4: a compromised key is dead, and the standby signs.
+func TestCompromisedKeyIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConfig(t, new(memory), es256)
+		m := open(t, c)
+		run(t, m)
+		time.Sleep(time.Hour)
+		token := must[string](t)(m.Sign(es256, "at+jwt", nil))
+		was := m.kids(es256)
+		edit(t, c, func(s *set) {
+			k := s.Rings[0].find(active)
+			k.State, k.Stopped = compromised, time.Now()
+		})
+		time.Sleep(2 * time.Second)
+		if err := verify(t, m.JWKS(), token); err == nil {
+			t.Error("it is still published")
+		}
+		if _, _, ok := m.AccessKey(was[active][0]); ok {
+			t.Error("it still verifies")
+		}
+		if _, kid := header(t, must[string](t)(m.Sign(es256, "at+jwt", nil))); kid != was[pending][0] {
+			t.Error("the standby does not sign")
+		}
+		// The next standby is young: until caches know it nothing signs.
+		edit(t, c, func(s *set) {
+			k := s.Rings[0].find(active)
+			k.State, k.Stopped = compromised, time.Now()
+		})
+		time.Sleep(2 * time.Second)
+		if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
+			t.Errorf("signing with a key that caches lack: %v", err)
+		}
+		time.Sleep(22 * time.Minute)
+		must[string](t)(m.Sign(es256, "at+jwt", nil))
+		for _, k := range m.current.Load().set.Rings[0].Keys {
+			if k.State == compromised && k.Sealed != nil {
+				t.Error("the private half of a compromised key was kept")
+			}
+		}
+	})
 }
 
 func TestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &memory{}
+		store := new(memory)
 		m := open(t, testConfig(t, store, es256))
-		defer run(m)()
-		store.change(func(s *memory) { s.readOnly = true })
-		time.Sleep(time.Hour)
-		sign(t, m, es256, "at+jwt", "{}") // a store that only reads is enough
-		store.change(func(s *memory) { s.down = true })
-		time.Sleep(lease - follow - time.Second)
-		sign(t, m, es256, "at+jwt", "{}")
-		body := m.JWKS().Body
-		time.Sleep(follow + 2*time.Second)
+		run(t, m)
+		time.Sleep(time.Minute)
+		store.set(func() { store.load = errBroken })
+		time.Sleep(28 * time.Second)
+		must[string](t)(m.Sign(es256, "at+jwt", nil))
+		if got := m.JWKS().MaxAge; got != 10*time.Minute {
+			t.Errorf("max-age %s within the lease", got)
+		}
+		time.Sleep(4 * time.Second)
 		if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrLease) {
-			t.Fatalf("signed without a lease: %v", err)
+			t.Errorf("signing without a lease: %v", err)
 		}
-		if !bytes.Equal(m.JWKS().Body, body) || m.JWKS().MaxAge == 0 {
-			t.Fatal("the key set did not go on from memory")
+		time.Sleep(10 * time.Minute)
+		if got := m.JWKS(); len(got.Body) == 0 || got.MaxAge < 4*time.Minute || got.MaxAge > 6*time.Minute {
+			t.Errorf("max-age %s after ten minutes off the store, want about half of 10m", got.MaxAge)
 		}
-		time.Sleep(time.Hour) // a new key may sign by now
-		if age := m.JWKS().MaxAge; age != 0 {
-			t.Fatalf("max-age %s without knowing the keys", age)
+		time.Sleep(time.Hour)
+		if got := m.JWKS(); len(got.Body) == 0 || got.MaxAge != 0 {
+			t.Errorf("max-age %s after an hour off the store, want 0", got.MaxAge)
 		}
-		store.change(func(s *memory) { s.down, s.readOnly = false, false })
-		time.Sleep(2 * follow)
-		sign(t, m, es256, "at+jwt", "{}")
+		if _, _, ok := m.AccessKey(m.kids(es256)[active][0]); !ok {
+			t.Error("verification does not go on")
+		}
+		store.set(func() { store.load = nil })
+		time.Sleep(2 * time.Second)
+		must[string](t)(m.Sign(es256, "at+jwt", nil))
 	})
 }
 
-// The process is stopped in the middle of a signature.
-func TestLeaseIsCheckedAfterSigning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := open(t, testConfig(t, &memory{}, es256))
-		s := m.current.Load().signers[es256]
-		signature := s.signature
-		s.signature = func(input []byte) ([]byte, error) { time.Sleep(lease + time.Second); return signature(input) }
-		if token, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrLease) || token != "" {
-			t.Fatalf("%q, %v", token, err)
-		}
+// What an instance promises must be stored before it relies on it: an instance with
+// other numbers may be the one that rotates.
+func TestPromisesAreStoredFirst(t *testing.T) {
+	c := testConfig(t, new(memory), es256)
+	m := open(t, c)
+	store := c.Store.(*memory)
+	store.unsaved = errBroken
+	edit(t, c, func(s *set) {
+		s.LongestCache = time.Minute
+		s.Rings[0].find(active).Lifetime = time.Hour - 1
 	})
-}
-
-func TestAnOlderSetIsNotAdopted(t *testing.T) {
-	store := &memory{}
-	m := open(t, testConfig(t, store, es256))
-	value, version, _ := store.Load(t.Context())
-	if err := m.RotateForTesting(t.Context()); err != nil {
+	if err := m.step(t.Context(), nil); !errors.Is(err, errBroken) {
 		t.Fatal(err)
 	}
-	body := m.JWKS().Body
-	for _, old := range []*memory{{value: value, version: version}, {}} {
-		store.change(func(s *memory) { s.value, s.version = old.value, old.version })
-		if err := m.refresh(t.Context(), pace{slow: true}); err == nil || !bytes.Equal(m.JWKS().Body, body) {
-			t.Fatalf("version %d was adopted: %v", old.version, err)
-		}
-		if store.version != old.version {
-			t.Fatal("the older set was written over")
-		}
+	if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
+		t.Errorf("a token that outlives what its key is kept for: %v", err)
+	}
+	if got := m.JWKS().MaxAge; got != time.Minute {
+		t.Errorf("max-age %s, want the one that is stored", got)
+	}
+	store.unsaved = nil
+	if err := m.step(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	must[string](t)(m.Sign(es256, "at+jwt", nil))
+	if got := m.JWKS().MaxAge; got != 10*time.Minute {
+		t.Errorf("max-age %s, want 10m", got)
 	}
 }
 
-func TestAfterMonthsOff(t *testing.T) {
+// A process that was stopped while it signed must not hand out what it signed,
+// although Run has adopted the newer keys by then.
+func TestZombieDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &memory{}
-		c := testConfig(t, store, es256)
-		open(t, c)
-		time.Sleep(5000 * time.Hour)
-		m := open(t, c)
-		defer run(m)()
-		sign(t, m, es256, "at+jwt", "{}")
-		time.Sleep(c.PublishBefore - time.Minute)
-		r, _ := store.stored(t).ring(es256)
-		for _, k := range r.Keys {
-			if k.State == active && k.Active-k.Created < int64(c.PublishBefore/time.Second) {
-				t.Fatalf("key %s signs without having been published: %d s", k.ID, k.Active-k.Created)
-			}
+		m := open(t, testConfig(t, new(memory), es256))
+		run(t, m)
+		n := m.current.Load()
+		slow := newSigner("slow", algorithms[0], stopped{n.signers[es256]})
+		n.signers[es256] = slow
+		result := make(chan error)
+		go func() {
+			_, err := m.Sign(es256, "at+jwt", nil)
+			result <- err
+		}()
+		synctest.Wait()
+		edit(t, m.config, func(s *set) { s.LongestCache++ })
+		if err := <-result; !errors.Is(err, ErrLease) {
+			t.Errorf("a token signed over %s: %v", stop, err)
+		}
+		if m.current.Load() == n {
+			t.Error("no newer set was adopted: this shows nothing")
 		}
 	})
 }
 
-func TestMasterKeyWrongOrMissing(t *testing.T) {
+// A store that was restored from a backup, or emptied, does not take a running
+// server back.
+func TestRollback(t *testing.T) {
+	for _, emptied := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := new(memory)
+			log := new(bytes.Buffer)
+			c := testConfig(t, store, es256)
+			c.Logger = slog.New(slog.NewTextHandler(log, nil))
+			m := open(t, c)
+			stop := run(t, m)
+			old, version := store.value, store.version
+			if emptied {
+				old, version = nil, 0
+			}
+			if err := m.RotateForTesting(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			was := m.JWKS().ETag
+			store.set(func() { store.value, store.version = old, version })
+			time.Sleep(time.Minute)
+			if m.JWKS().ETag != was {
+				t.Error("it went back")
+			}
+			if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrLease) {
+				t.Errorf("it signs with keys that are not stored: %v", err)
+			}
+			if store.version != version {
+				t.Error("it overwrote what is stored")
+			}
+			stop()
+			if n := strings.Count(log.String(), "went back"); n != 1 {
+				t.Errorf("%d lines about it, want 1:\n%s", n, log)
+			}
+		})
+	}
+}
+
+// Several instances with restarts on one store that loses answers and fails: one
+// history, and everything that was signed verifies.
+func TestInstancesAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &memory{}
+		store := new(memory)
+		calls := 0
+		store.save = func() error {
+			if calls++; calls%3 == 0 {
+				return errBroken // saved, and the answer lost
+			}
+			return nil
+		}
+		active1 := make(map[string]int)
 		c := testConfig(t, store, es256)
-		right := c.MasterKey
-		c.MasterKey = MasterKey{}
-		if _, err := Open(t.Context(), c); !errors.Is(err, ErrMasterKey) || store.saves != 0 {
-			t.Fatalf("first start without a master key: %v", err)
-		}
-		c.MasterKey = right
-		open(t, c)
-		time.Sleep(5000 * time.Hour) // a rotation is due, and must not happen
-		value, _, _ := store.Load(t.Context())
-		for _, wrong := range []MasterKey{{}, newMasterKey(t)} {
-			c.MasterKey = wrong
-			if _, err := Open(t.Context(), c); !errors.Is(err, ErrMasterKey) || !strings.Contains(err.Error(), right.ID()) {
-				t.Errorf("%s: %v", wrong, err)
+		store.observed = func(value []byte) {
+			s, err := decodeSet(value, c.MasterKey, c.Issuer)
+			if err != nil {
+				t.Errorf("stored what cannot be read: %v", err)
 			}
-			if !bytes.Equal(store.value, value) {
-				t.Fatal("the stored keys were changed under a wrong master key")
+			for _, r := range s.Rings {
+				if k := r.find(active); k != nil && r.Name == es256 {
+					active1[k.ID]++
+				}
 			}
 		}
-		c.MasterKey, c.Issuer = right, "https://other.example.com"
-		if _, err := Open(t.Context(), c); !errors.Is(err, ErrMasterKey) {
-			t.Errorf("keys of another issuer: %v", err)
+		c.RotateEvery, c.PublishBefore, c.TokenLifetime = 2*time.Hour, time.Hour, 10*time.Minute
+		managers, stops := make([]*Manager, 3), make([]func(), 3)
+		start := func(i int) {
+			for range 5 {
+				m, err := Open(t.Context(), c)
+				if err == nil {
+					managers[i], stops[i] = m, run(t, m)
+					return
+				}
+				if !errors.Is(err, errBroken) {
+					t.Fatal(err)
+				}
+			}
+			t.Fatal("cannot be opened")
 		}
-		text := right.Text()
-		if again, err := ParseMasterKey(text); err != nil || again.ID() != right.ID() {
-			t.Errorf("%s: %v", again, err)
+		for i := range managers {
+			start(i)
 		}
-		if _, err := ParseMasterKey(text[:20]); err == nil || strings.Contains(err.Error(), string(text[:20])) {
-			t.Errorf("a cut master key: %v", err)
+		for round := range 200 {
+			i := round % 3
+			store.set(func() { store.unsaved = nil })
+			if round%7 == 0 {
+				stops[i]()
+				start(i)
+			}
+			if round%11 < 2 {
+				store.set(func() { store.unsaved = errBroken })
+			}
+			time.Sleep(7*time.Minute + 13*time.Second)
+			token := must[string](t)(managers[i].Sign(es256, "at+jwt", []byte(`{}`)))
+			for _, m := range managers {
+				if err := verify(t, m.JWKS(), token); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+			}
+		}
+		store.set(func() { store.unsaved, store.save = nil, nil })
+		time.Sleep(time.Minute)
+		for _, m := range managers {
+			if m.current.Load().version != store.version || m.JWKS().ETag != managers[0].JWKS().ETag {
+				t.Error("the instances did not come together")
+			}
+		}
+		if len(active1) < 10 || len(active1) > 13 {
+			t.Errorf("%d keys signed in a day, want one each two hours", len(active1))
+		}
+		for _, stop := range stops {
+			stop()
 		}
 	})
 }
 
-func TestDamagedSetsAreRefusedAndKept(t *testing.T) {
-	store := &memory{}
+// FT-23: instances that rotate at the same instant.
+func TestRacingFirstStartsAndRotations(t *testing.T) {
+	store := new(memory)
 	c := testConfig(t, store, es256, eddsa)
-	open(t, c)
-	good := string(store.value)
-	swapped := store.stored(t)
-	swapped.Rings[1].Keys[0].Sealed, swapped.Rings[1].Keys[1].Sealed = swapped.Rings[1].Keys[1].Sealed, swapped.Rings[1].Keys[0].Sealed
-	exchanged, _ := json.Marshal(swapped)
-	foreign := store.stored(t)
-	foreign.Rings[1].Keys[0].Public = foreign.Rings[1].Keys[1].Public
-	wrongPublic, _ := json.Marshal(foreign)
-	for name, value := range map[string]string{
-		"empty": "", "null": "null", "object": "{}", "no rings": `{"format":1,"rings":[]}`, "cut": good[:len(good)/2],
-		"newer":          strings.Replace(good, `"format":1`, `"format":2,"unheard":true`, 1),
-		"unknown member": strings.Replace(good, `"format":1`, `"format":1,"unheard":true`, 1),
-		"two active":     strings.Replace(good, `"pending"`, `"active"`, 1),
-		"unknown state":  strings.Replace(good, `"pending"`, `"resting"`, 1),
-		"sealed swapped": string(exchanged), "other public key": string(wrongPublic),
-	} {
-		store.value = []byte(value)
-		if _, err := Open(t.Context(), c); err == nil || string(store.value) != value {
-			t.Errorf("%s: taken or changed: %v", name, err)
-		} else if name == "newer" && !strings.Contains(err.Error(), "run the newer version") {
-			t.Errorf("newer: %v", err)
-		}
-	}
-	store.value = []byte(good)
-	open(t, c)
-}
-
-func TestCompromisedKeyIsNeitherPublishedNorSigning(t *testing.T) {
-	store := &memory{}
-	m := open(t, testConfig(t, store, es256))
-	bad := sign(t, m, es256, "at+jwt", "{}")
-	stored := store.stored(t)
-	r, _ := stored.ring(es256)
-	kid := r.Keys[find(r.Keys, active)].ID
-	r.Keys[find(r.Keys, active)].State = compromised // r shares its keys with stored
-	store.value, _ = json.Marshal(stored)
-	store.version++
-	if err := m.refresh(t.Context(), pace{slow: true}); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, ok := m.AccessKey(kid); ok || bytes.Contains(m.JWKS().Body, []byte(kid)) {
-		t.Fatal("a compromised key still verifies")
-	}
-	if sign(t, m, es256, "at+jwt", "{}") == bad {
-		t.Fatal("a compromised key still signs")
-	}
-	if r, _ := store.stored(t).ring(es256); r.Keys[find(r.Keys, compromised)].Sealed != nil {
-		t.Fatal("its private half is still there")
-	}
-}
-
-func TestJWKSHasPublicMembersOnly(t *testing.T) {
-	store := &memory{}
-	c := testConfig(t, store, all...)
-	m := open(t, c)
-	if err := m.refresh(t.Context(), pace{slow: true}); err != nil {
-		t.Fatal(err)
-	}
-	var list struct{ Keys []map[string]string }
-	if err := json.Unmarshal(m.JWKS().Body, &list); err != nil || len(list.Keys) != 6 {
-		t.Fatalf("%d keys, %v", len(list.Keys), err)
-	}
-	members := map[string]string{"EC": "alg crv kid kty use x y", "RSA": "alg e kid kty n use", "OKP": "alg crv kid kty use x"}
-	for _, k := range list.Keys {
-		if want := len(strings.Fields(members[k["kty"]])); len(k) != want {
-			t.Errorf("members %v", k)
-		}
-		for _, member := range strings.Fields(members[k["kty"]]) {
-			if k[member] == "" {
-				t.Errorf("%s is missing in %v", member, k)
+	managers := make([]*Manager, 8)
+	var all sync.WaitGroup
+	for i := range managers {
+		all.Go(func() {
+			var err error
+			if managers[i], err = Open(context.Background(), c); err != nil {
+				t.Error(err)
 			}
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		return
+	}
+	if store.saves != 1 {
+		t.Errorf("%d first sets", store.saves)
+	}
+	for range 20 {
+		edit(t, c, func(s *set) {
+			for _, r := range s.Rings {
+				r.find(active).Activated = time.Time{}
+				r.find(pending).Published = time.Time{}
+			}
+		})
+		before, was := store.saves, managers[0].kids(es256)[pending][0]
+		for _, m := range managers {
+			all.Go(func() {
+				if err := m.step(context.Background(), nil); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		if _, _, ok := m.RefreshKey(k["kid"]); ok {
-			t.Error("a refresh key is published")
+		all.Wait()
+		if store.saves != before+1 {
+			t.Errorf("rotated %d times", store.saves-before)
 		}
-	}
-	if other := open(t, c).JWKS(); !bytes.Equal(other.Body, m.JWKS().Body) || other.ETag != m.JWKS().ETag {
-		t.Error("two instances answer differently")
-	}
-}
-
-func TestSecretsAreNotFormatted(t *testing.T) {
-	c := testConfig(t, &memory{}, es256, eddsa)
-	var log bytes.Buffer
-	c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	m := open(t, c)
-	if err := m.RotateForTesting(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{`"ring":"ES256"`, `"from":"pending","to":"active"`, `"from":"active","to":"retiring"`, `"why":`} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %s", want)
-		}
-	}
-	var shown strings.Builder
-	values := []any{c, &c, c.MasterKey, &c.MasterKey, m, struct{ M *Manager }{m}, m.current.Load(), m.signers}
-	for _, k := range m.signers {
-		values = append(values, k, *k)
-	}
-	for _, value := range values {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
-			fmt.Fprintf(&shown, verb+"\n", value)
-		}
-		encoded, _ := json.Marshal(value)
-		shown.Write(encoded)
-		for _, h := range []slog.Handler{slog.NewJSONHandler(&shown, nil), slog.NewTextHandler(&shown, nil)} {
-			slog.New(h).Info("x", "value", value)
-		}
-	}
-	// In every notation in which bytes are shown.
-	for _, secret := range secrets(t, c) {
-		for _, form := range []string{fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), strings.Trim(fmt.Sprint(secret), "[]"),
-			strings.Trim(fmt.Sprintf("%#v", secret)[len("[]byte"):], "{}"), base64Of(secret)} {
-			if strings.Contains(shown.String(), form) || strings.Contains(log.String(), form) {
-				t.Fatalf("a secret is shown as %.12s…", form)
+		for _, m := range managers {
+			if got := m.kids(es256)[active]; len(got) != 1 || got[0] != was {
+				t.Errorf("%v signs, not %s", got, was)
 			}
 		}
 	}
 }
 
-func TestCheckNamesTheNumber(t *testing.T) {
-	good := testConfig(t, &memory{}, es256)
-	if problems := good.Check(); len(problems) > 0 {
-		t.Fatal(problems)
+func TestSignWhileRotating(t *testing.T) {
+	m := open(t, testConfig(t, new(memory), es256, eddsa))
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				ring := []string{es256, eddsa}[i%2]
+				token, err := m.Sign(ring, fmt.Sprint("typ", i), []byte(`{}`))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := verify(t, m.JWKS(), token); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
 	}
-	for want, spoil := range map[string]func(*Config){
-		"algorithms is empty":        func(c *Config) { c.Algorithms = nil },
-		`algorithms has "HS256"`:     func(c *Config) { c.Algorithms = []string{"HS256"} },
-		"algorithms has ES256 twice": func(c *Config) { c.Algorithms = []string{es256, es256} },
-		"cache_for is 25h":           func(c *Config) { c.CacheFor, c.PublishBefore, c.RotateEvery = 25*time.Hour, 60*time.Hour, 90*time.Hour },
-		"raise publish_before":       func(c *Config) { c.PublishBefore = 5 * time.Minute },
-		"raise rotate_every":         func(c *Config) { c.RotateEvery = c.PublishBefore },
-		"access tokens is 0s":        func(c *Config) { c.TokenLifetime = 0 },
-		"refresh tokens that live":   func(c *Config) { c.RefreshLifetime = 1001 * c.RotateEvery },
-	} {
-		c := good
-		spoil(&c)
-		if problems := c.Check(); len(problems) != 1 || !strings.Contains(problems[0].Error(), want) {
-			t.Errorf("want %q, found %v", want, problems)
+	for range 20 {
+		if err := m.RotateForTesting(t.Context()); err != nil {
+			t.Error(err)
 		}
-		if _, err := Open(t.Context(), c); err == nil {
-			t.Errorf("%s: opened", want)
-		}
+	}
+	cancel()
+	all.Wait()
+}
+
+func TestRunOnlyOnce(t *testing.T) {
+	m := open(t, testConfig(t, new(memory), es256))
+	run(t, m)
+	waitFor(t, "Run", m.running.Load)
+	if err := m.Run(t.Context()); err == nil {
+		t.Error("it ran twice")
 	}
 }

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,106 +11,113 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
-
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// ErrMasterKey says that the master key is missing or not the one that sealed
-// the private keys.
-var ErrMasterKey = errors.New("the private keys cannot be opened")
+// ErrMasterKey says that the master key is missing or not the one that sealed the
+// stored keys.
+var ErrMasterKey = errors.New("wrong or missing master key")
 
-// MasterKey seals private keys at rest. It never shows itself when formatted,
-// logged or encoded.
+const masterKeyBytes = 32
+
+// MasterKey seals private keys at rest, and other keys are derived from it. It
+// does not show itself when it is formatted, logged or encoded. The zero MasterKey
+// is none.
 type MasterKey struct {
-	key *[chacha20poly1305.KeySize]byte
+	// bytes is a closure because reflection does not look into one. fmt asks no
+	// method of an unexported field, and follows its pointers for %s.
+	bytes func() []byte
 }
+
+func masterKeyOf(key []byte) MasterKey { return MasterKey{func() []byte { return key }} }
 
 // NewMasterKey returns a random master key.
 func NewMasterKey() (MasterKey, error) {
-	m := MasterKey{new([chacha20poly1305.KeySize]byte)}
-	if _, err := rand.Read(m.key[:]); err != nil {
+	key := make([]byte, masterKeyBytes)
+	if _, err := rand.Read(key); err != nil {
 		return MasterKey{}, fmt.Errorf("making a master key: %w", err)
 	}
-	return m, nil
+	return masterKeyOf(key), nil
 }
 
-// ParseMasterKey reads the text of a master key: 32 bytes in base64 or hex on one
-// line.
+// ParseMasterKey reads the text of a master key: one line of 64 hexadecimal digits,
+// or of base64 (standard or URL alphabet, padded or not), that is 32 bytes.
 func ParseMasterKey(text []byte) (MasterKey, error) {
-	line := strings.TrimSpace(string(text))
-	for _, decode := range []func(string) ([]byte, error){base64.StdEncoding.DecodeString, base64.RawURLEncoding.DecodeString, hex.DecodeString} {
-		if decoded, err := decode(line); err == nil && len(decoded) == chacha20poly1305.KeySize {
-			return MasterKey{(*[chacha20poly1305.KeySize]byte)(decoded)}, nil
-		}
+	line := bytes.TrimSpace(text)
+	const hint = "it is 32 bytes in base64 or hex on one line (make one with `openssl rand -base64 32`)"
+	switch {
+	case len(line) == 0:
+		return MasterKey{}, errors.New("the master key is empty; " + hint)
+	case bytes.ContainsAny(line, "\r\n"):
+		return MasterKey{}, errors.New("the master key has more than one line; " + hint)
 	}
-	return MasterKey{}, fmt.Errorf("a master key is 32 bytes in base64 or hex on one line; this has %d characters (make one with `openssl rand -base64 32`)", len(line))
+	decoded, err := decodeMasterKey(line)
+	if err != nil {
+		return MasterKey{}, fmt.Errorf("the master key has %d characters and is neither hex nor base64; %s", len(line), hint)
+	}
+	if len(decoded) != masterKeyBytes {
+		return MasterKey{}, fmt.Errorf("the master key has %d bytes; %s", len(decoded), hint)
+	}
+	return masterKeyOf(decoded), nil
 }
 
-// Text is what ParseMasterKey reads, for writing it to a file. It is the secret.
+func decodeMasterKey(line []byte) ([]byte, error) {
+	if len(line) == 2*masterKeyBytes { // base64 of 64 characters would be 48 bytes
+		return hex.AppendDecode(nil, line)
+	}
+	line = bytes.TrimRight(line, "=")
+	encoding := base64.RawStdEncoding
+	if bytes.ContainsAny(line, "-_") {
+		encoding = base64.RawURLEncoding
+	}
+	return encoding.Strict().AppendDecode(nil, line)
+}
+
+// Text returns the key itself as the line that ParseMasterKey reads, to be written
+// to a file of mode 0600. Nothing else gives the key away.
 func (m MasterKey) Text() []byte {
-	return append(base64.StdEncoding.AppendEncode(nil, m.key[:]), '\n')
+	return append(base64.StdEncoding.AppendEncode(nil, m.bytes()), '\n')
 }
 
 // IsZero reports whether m is no key.
-func (m MasterKey) IsZero() bool { return m.key == nil }
+func (m MasterKey) IsZero() bool { return m.bytes == nil }
 
-// ID names the key without revealing it: 16 hex digits.
+// ID names the key without giving it away: 16 hexadecimal digits, or "none".
 func (m MasterKey) ID() string {
 	if m.IsZero() {
 		return "none"
 	}
-	return hex.EncodeToString(m.derive("id", 8))
+	return hex.EncodeToString(m.Derive("id")[:8])
 }
 
-// derive returns n bytes that depend on the key and a purpose (RFC 5869).
-func (m MasterKey) derive(purpose string, n int) []byte {
-	derived, err := hkdf.Key(sha256.New, m.key[:], nil, "authserver master key: "+purpose, n)
-	if err != nil { // n is far below HKDF's limit
-		panic(err)
+// Derive returns 32 bytes for a purpose, from which neither the master key nor
+// those of another purpose can be told (HKDF, RFC 5869). It panics when m is zero.
+func (m MasterKey) Derive(purpose string) []byte {
+	derived, err := hkdf.Key(sha256.New, m.bytes(), nil, "authserver master key: "+purpose, 32)
+	if err != nil {
+		panic(err) // asked for more than 8160 bytes
 	}
 	return derived
 }
 
-// Format implements fmt.Formatter.
-func (m MasterKey) Format(f fmt.State, _ rune) { io.WriteString(f, "master key "+m.ID()) }
+// isThatOf returns an error that wraps ErrMasterKey unless m has the given id.
+func (m MasterKey) isThatOf(id string) error {
+	switch {
+	case m.IsZero():
+		return fmt.Errorf("%w: the stored keys were sealed with master key %s, and none was given", ErrMasterKey, id)
+	case m.ID() != id:
+		return fmt.Errorf("%w: the stored keys were sealed with master key %s, and %s was given", ErrMasterKey, id, m.ID())
+	}
+	return nil
+}
+
+// String returns the key's name, not the key; the other formatting methods do too.
+func (m MasterKey) String() string { return "master key " + m.ID() }
+
+// Format implements fmt.Formatter for all verbs.
+func (m MasterKey) Format(f fmt.State, _ rune) { io.WriteString(f, m.String()) }
 
 // LogValue implements slog.LogValuer.
-func (m MasterKey) LogValue() slog.Value { return slog.StringValue("master key " + m.ID()) }
+func (m MasterKey) LogValue() slog.Value { return slog.StringValue(m.String()) }
 
-// sealed is a private key at rest: XChaCha20-Poly1305 with a random nonce in front.
-type sealed struct {
-	MasterKey  string `json:"master_key"` // id of the key that opens it
-	Ciphertext []byte `json:"ciphertext"`
-}
-
-// seal encrypts a private key (PKCS#8 DER). binding ties the result to its place,
-// so that records cannot be exchanged for one another.
-func (m MasterKey) seal(private []byte, binding string) (*sealed, error) {
-	aead, err := chacha20poly1305.NewX(m.derive("seal private keys", chacha20poly1305.KeySize))
-	if err != nil {
-		return nil, err
-	}
-	nonce := make([]byte, chacha20poly1305.NonceSizeX, chacha20poly1305.NonceSizeX+len(private)+chacha20poly1305.Overhead)
-	rand.Read(nonce)
-	return &sealed{m.ID(), aead.Seal(nonce, nonce, private, []byte(binding))}, nil
-}
-
-func (m MasterKey) open(s *sealed, binding string) ([]byte, error) {
-	if m.IsZero() || s.MasterKey != m.ID() {
-		return nil, fmt.Errorf("%w: they were sealed with master key %s, the one given is %s", ErrMasterKey, s.MasterKey, m.ID())
-	}
-	aead, err := chacha20poly1305.NewX(m.derive("seal private keys", chacha20poly1305.KeySize))
-	if err != nil {
-		return nil, err
-	}
-	if len(s.Ciphertext) < chacha20poly1305.NonceSizeX {
-		return nil, fmt.Errorf("%w: a sealed key is cut short", ErrMasterKey)
-	}
-	nonce, ciphertext := s.Ciphertext[:chacha20poly1305.NonceSizeX], s.Ciphertext[chacha20poly1305.NonceSizeX:]
-	private, err := aead.Open(nil, nonce, ciphertext, []byte(binding))
-	if err != nil {
-		return nil, fmt.Errorf("%w: a sealed key was altered or belongs elsewhere", ErrMasterKey)
-	}
-	return private, nil
-}
+// MarshalText implements encoding.TextMarshaler, and with it JSON.
+func (m MasterKey) MarshalText() ([]byte, error) { return []byte(m.String()), nil }

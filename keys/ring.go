@@ -5,93 +5,115 @@ import (
 	"time"
 )
 
-// state is where a key is in its life (NIST SP 800-57 §7 in brackets).
+// state is where a key is in its life; in brackets the name in NIST SP 800-57
+// part 1, §7. A key that is gone is not in its ring any more.
 type state string
 
 const (
-	pending     state = "pending"     // published, not yet signing [pre-activation]
+	pending     state = "pending"     // published, does not sign yet [pre-activation]
 	active      state = "active"      // signs [active]
 	retiring    state = "retiring"    // verifies; its private half is destroyed [deactivated]
 	compromised state = "compromised" // neither published nor verifying, never again [compromised]
 )
 
-// ring is the keys of one purpose and algorithm. A key that has no place in it
-// any more is gone.
+// ring is the keys of one algorithm and use, oldest first. At most one of them is
+// active and at most one pending.
 type ring struct {
-	Name      string `json:"name"`
+	Name      string `json:"name"` // the algorithm, or RefreshRing
 	Algorithm string `json:"alg"`
 	Keys      []key  `json:"keys"`
 }
 
-// key is one key of a ring. Times are Unix seconds.
+// key is a key of a ring. Without a kid it is one that is wanted: its material is
+// made outside of next and filled in before the ring is stored.
 type key struct {
-	ID      string  `json:"kid"`
-	State   state   `json:"state"`
-	Public  []byte  `json:"public"`           // PKIX DER
-	Sealed  *sealed `json:"sealed,omitempty"` // private half; nil once destroyed
-	Created int64   `json:"created"`          // published from then on
-	Active  int64   `json:"active,omitempty"` // began to sign
-	Retired int64   `json:"retired,omitempty"`
+	ID        string        `json:"kid,omitempty"` // RFC 7638 thumbprint
+	State     state         `json:"state"`
+	Published time.Time     `json:"published,omitzero"` // stored, and so in the JWKS, from then on
+	Activated time.Time     `json:"activated,omitzero"`
+	Stopped   time.Time     `json:"stopped,omitzero"` // signing, by retirement or compromise
+	Lifetime  time.Duration `json:"lifetime"`         // of the longest token that it may have signed
+	Public    []byte        `json:"public,omitempty"` // PKIX, DER
+	Sealed    *sealed       `json:"sealed,omitempty"` // private half while pending or active, else nil: destroyed
 }
 
-// policy is how long a ring's keys stay in each state.
+func (k key) wanted() bool { return k.ID == "" }
+
+// policy is how long the keys of a ring stay in each state.
 type policy struct {
-	rotateEvery   time.Duration // as active
-	publishBefore time.Duration // as pending, at least
-	keep          time.Duration // as retiring: the longest token it signed, and margins
+	rotateEvery   time.Duration // active, before the next one takes over
+	publishBefore time.Duration // pending, before it takes over from one that is due
+	soonest       time.Duration // pending, before it signs where none does: any shorter, and fresh caches lack it
+	lifetime      time.Duration // of the longest token that is signed from now on
+	slack         time.Duration // retiring, beyond the lifetime of the longest token
 }
 
-// wanted is the ID of a key that next asks for: the caller makes one and fills it in.
-const wanted = ""
-
-// next returns the ring as it has to be at now. It is a pure function: all
-// instances come to the same result, and the one that stores it first has done it.
+// next returns the ring as it has to be at now. It is pure and idempotent, so any
+// instance comes to the same ring, however late it is:
 //
-// first says that no answer that lacks the ring's keys may be cached anywhere, so
-// that the first key may sign at once.
-func next(r ring, p policy, now time.Time, first bool) (_ ring, changed bool) {
-	keys := slices.DeleteFunc(slices.Clone(r.Keys), func(k key) bool {
-		done := k.Retired != 0 && !now.Before(unix(k.Retired).Add(p.keep))
-		changed = changed || done
-		return done
+//   - A due key goes on signing until the pending one has been published long
+//     enough. However long nobody ran next, there is one step at most, and a key
+//     that was not published never signs.
+//   - Where no key signs (it was compromised, or the ring is new), the pending one
+//     takes over as soon as no fresh cache can lack it. Until then none signs: that
+//     is the rest of policy.soonest after a rotation, and no time at all later on.
+//   - The private half is destroyed when a key stops signing. The public half stays
+//     until the longest token it signed has expired everywhere.
+func next(r ring, p policy, now time.Time) ring {
+	r.Keys = slices.DeleteFunc(slices.Clone(r.Keys), func(k key) bool {
+		return k.State == retiring && reached(now, k.Stopped, k.Lifetime+p.slack)
 	})
-	abandoned := false // the ring's signing key was compromised
-	for i := range keys {
-		if k := &keys[i]; k.State == compromised {
-			abandoned = abandoned || k.Active != 0
-			if k.Sealed != nil || k.Retired == 0 {
-				k.Sealed, k.Retired, changed = nil, now.Unix(), true
-			}
+	for i := range r.Keys {
+		switch k := &r.Keys[i]; k.State {
+		case pending, active:
+			k.Lifetime = max(k.Lifetime, p.lifetime)
+		case compromised: // stays, so that it is never taken in again
+			k.Sealed = nil
 		}
 	}
-	signing, standby := find(keys, active), find(keys, pending)
-	due := signing < 0 || !now.Before(unix(keys[signing].Active).Add(p.rotateEvery))
-	published := standby >= 0 && !now.Before(unix(keys[standby].Created).Add(p.publishBefore))
-	// An overdue key goes on signing until its successor has been published long
-	// enough. Where nothing signs because the key was compromised, the standby
-	// takes over at once: unknown to some verifiers is better than forged.
-	emergency := signing < 0 && abandoned
-	if due && standby >= 0 && (published || emergency) {
-		if signing >= 0 {
-			keys[signing].State, keys[signing].Retired, keys[signing].Sealed = retiring, now.Unix(), nil
+	signing, standby := r.find(active), r.find(pending)
+	if takesOver(signing, standby, p, now) {
+		if signing != nil {
+			signing.State, signing.Stopped, signing.Sealed = retiring, now, nil
 		}
-		keys[standby].State, keys[standby].Active = active, now.Unix()
-		signing, standby, changed = standby, -1, true
+		standby.State, standby.Activated = active, now
+		standby = nil
 	}
-	if len(keys) == 0 && first {
-		keys = append(keys, key{ID: wanted, State: active, Created: now.Unix(), Active: now.Unix()})
-		changed = true
+	if standby == nil {
+		r.Keys = append(r.Keys, key{State: pending, Lifetime: p.lifetime})
 	}
-	if standby < 0 {
-		keys = append(keys, key{ID: wanted, State: pending, Created: now.Unix()})
-		changed = true
-	}
-	r.Keys = keys
-	return r, changed
+	return r
 }
 
-func find(keys []key, s state) int {
-	return slices.IndexFunc(keys, func(k key) bool { return k.State == s })
+func takesOver(signing, standby *key, p policy, now time.Time) bool {
+	switch {
+	case standby == nil || standby.wanted():
+		return false
+	case signing == nil:
+		return reached(now, standby.Published, p.soonest)
+	case signing.wanted():
+		return false
+	}
+	return reached(now, signing.Activated, p.rotateEvery) && reached(now, standby.Published, p.publishBefore)
 }
 
-func unix(seconds int64) time.Time { return time.Unix(seconds, 0) }
+// fill gives a wanted key its material. A key that is wanted active is the first
+// of a new set and signs at once.
+func (k *key) fill(m material, box *sealed, now time.Time) {
+	k.ID, k.Public, k.Sealed, k.Published = m.id, m.public, box, now
+	if k.State == active {
+		k.Activated = now
+	}
+}
+
+// find returns the key of r in a state that only one can be in, or nil.
+func (r ring) find(s state) *key {
+	i := slices.IndexFunc(r.Keys, func(k key) bool { return k.State == s })
+	if i < 0 {
+		return nil
+	}
+	return &r.Keys[i]
+}
+
+// reached reports whether a duration has passed since an instant.
+func reached(now, since time.Time, d time.Duration) bool { return !now.Before(since.Add(d)) }

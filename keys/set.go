@@ -1,7 +1,8 @@
 package keys
 
 import (
-	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,153 +10,172 @@ import (
 	"time"
 )
 
-const format = 1 // of the stored set
+// RefreshRing is the name of the ring that signs refresh tokens. Its keys are
+// never published.
+const RefreshRing = "refresh"
 
-// set is the stored value.
+// set is all rings of an issuer: the stored value.
 type set struct {
-	Format int    `json:"format"`
-	Rings  []ring `json:"rings"`
+	Issuer string `json:"issuer"`
+	// LongestCache is the longest max-age that any instance ever gave the JWKS.
+	LongestCache time.Duration `json:"longest_cache"`
+	Rings        []ring        `json:"rings"`
 }
 
-// parseSet reads a stored set. What is not one is refused: nothing is made anew
-// where keys exist that cannot be read.
-func parseSet(value []byte) (set, error) {
-	var stored set
-	if err := json.Unmarshal(value, &struct{ Format *int }{&stored.Format}); err != nil {
-		return set{}, fmt.Errorf("decoding the keys: %w", err)
+// advance returns the set as it has to be at now. It is pure like next. The keys
+// of a set that was never stored are wanted active: nobody can have cached a JWKS
+// without them. Rings that are not configured here may be elsewhere, or have been:
+// they are rotated all the same.
+func advance(s set, c Config, now time.Time) set {
+	first := len(s.Rings) == 0
+	s.Issuer = c.Issuer
+	s.LongestCache = max(s.LongestCache, c.CacheFor)
+	s.Rings = slices.Clone(s.Rings)
+	add := func(name, algorithm string) {
+		if slices.ContainsFunc(s.Rings, func(r ring) bool { return r.Name == name }) {
+			return
+		}
+		r := ring{Name: name, Algorithm: algorithm}
+		if first {
+			r.Keys = []key{{State: active}}
+		}
+		s.Rings = append(s.Rings, r)
 	}
-	if stored.Format > format {
-		return set{}, fmt.Errorf("the stored keys are of format %d, this version reads %d: run the newer version", stored.Format, format)
+	for _, algorithm := range c.Algorithms {
+		add(algorithm, algorithm)
 	}
-	// A member that is not known would be lost when the set is stored again.
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&stored); err != nil {
-		return set{}, fmt.Errorf("decoding the keys: %w", err)
+	add(RefreshRing, eddsa)
+	for i, r := range s.Rings {
+		s.Rings[i] = next(r, c.policyOf(r.Name, s.LongestCache), now)
 	}
-	if err := stored.check(); err != nil {
-		return set{}, fmt.Errorf("the stored keys are damaged, restore them from a backup: %w", err)
-	}
-	return stored, nil
+	return s
 }
 
+// signs reports whether k signs for r: it is active, and it is stored that it will
+// be kept for tokens as long as those that are configured here.
+func (r ring) signs(k key, c Config) bool {
+	return k.State == active && !k.wanted() && k.Lifetime >= c.policyOf(r.Name, 0).lifetime
+}
+
+const (
+	format      = 1       // of the envelope and the set in it
+	maxSetBytes = 1 << 20 // some hundred times what a set has
+)
+
+// envelope is the stored encoding of a set. The tag authenticates all of it, so
+// that who can write to the store cannot add a public key or change a date.
+type envelope struct {
+	Format    int             `json:"format"`
+	MasterKey string          `json:"master_key"` // id of the one that made the tag
+	Tag       []byte          `json:"tag"`        // HMAC-SHA256 of Set
+	Set       json.RawMessage `json:"set"`
+}
+
+func (s set) encode(master MasterKey) ([]byte, error) {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the key set: %w", err)
+	}
+	value, err := json.Marshal(envelope{format, master.ID(), tag(master, body), body})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the key set: %w", err)
+	}
+	if len(value) > maxSetBytes {
+		return nil, fmt.Errorf("the key set would have %d bytes; at most %d are stored", len(value), maxSetBytes)
+	}
+	return value, nil
+}
+
+// decodeSet reads what encode wrote. It opens no private keys.
+func decodeSet(value []byte, master MasterKey, issuer string) (set, error) {
+	if len(value) > maxSetBytes {
+		return set{}, fmt.Errorf("the stored key set has %d bytes; at most %d are read", len(value), maxSetBytes)
+	}
+	var e envelope
+	if err := json.Unmarshal(value, &e); err != nil {
+		return set{}, fmt.Errorf("the stored key set is not what was written: %w", err)
+	}
+	if e.Format != format {
+		return set{}, fmt.Errorf("the stored key set has format %d and this version reads format %d: run the version that wrote it, or a newer one",
+			e.Format, format)
+	}
+	if err := master.isThatOf(e.MasterKey); err != nil {
+		return set{}, err
+	}
+	if !hmac.Equal(e.Tag, tag(master, e.Set)) {
+		return set{}, errors.New("the stored key set was altered: its tag does not match; restore it from a backup")
+	}
+	var s set
+	if err := json.Unmarshal(e.Set, &s); err != nil {
+		return set{}, fmt.Errorf("the stored key set is not what was written: %w", err)
+	}
+	if s.Issuer != issuer {
+		return set{}, fmt.Errorf("the stored keys are those of issuer %q, not of %q: keys are bound to their issuer, give another one another store",
+			s.Issuer, issuer)
+	}
+	return s, s.check()
+}
+
+func tag(master MasterKey, body []byte) []byte {
+	mac := hmac.New(sha256.New, master.Derive("key set tag"))
+	mac.Write(body)
+	return mac.Sum(nil)
+}
+
+// check refuses a set that no version of next can have made.
 func (s set) check() error {
-	if s.Format != format {
-		return fmt.Errorf("format %d", s.Format)
-	}
-	if _, ok := s.ring(RefreshRing); !ok {
-		return errors.New("there is no ring for refresh tokens")
-	}
 	seen := make(map[string]bool)
+	unique := func(name string) bool {
+		had := seen[name]
+		seen[name] = true
+		return !had
+	}
 	for _, r := range s.Rings {
-		if seen[r.Name] || r.Algorithm != algorithmOf(r.Name) {
-			return fmt.Errorf("ring %q is there twice or has algorithm %q", r.Name, r.Algorithm)
+		if !unique("ring " + r.Name) {
+			return fmt.Errorf("the stored key set has two rings %q", r.Name)
 		}
-		seen[r.Name] = true
-		count := make(map[state]int)
 		for _, k := range r.Keys {
-			if seen[k.ID] || k.ID == wanted {
-				return fmt.Errorf("key %q is there twice or has no kid", k.ID)
+			if err := k.check(r); err != nil {
+				return fmt.Errorf("the stored key set, ring %q, key %q: %w", r.Name, k.ID, err)
 			}
-			seen[k.ID] = true
-			count[k.State]++
-			signs := k.State == pending || k.State == active
-			if signs != (k.Sealed != nil) && k.State != compromised {
-				return fmt.Errorf("key %s is %s and has or lacks a private half", k.ID, k.State)
+			once := k.State == active || k.State == pending
+			if once && !unique(r.Name+" "+string(k.State)) {
+				return fmt.Errorf("the stored key set has two %s keys in ring %q", k.State, r.Name)
 			}
-		}
-		if count[active] > 1 || count[pending] > 1 ||
-			count[active]+count[pending]+count[retiring]+count[compromised] != len(r.Keys) {
-			return fmt.Errorf("ring %s has keys in states %v", r.Name, count)
+			if !k.wanted() && !unique("key "+k.ID) {
+				return fmt.Errorf("the stored key set has key %q twice", k.ID)
+			}
 		}
 	}
 	return nil
 }
 
-func (s set) ring(name string) (ring, bool) {
-	i := slices.IndexFunc(s.Rings, func(r ring) bool { return r.Name == name })
-	if i < 0 {
-		return ring{Name: name, Algorithm: algorithmOf(name)}, false
+// checkState refuses a key whose state and private half do not go together.
+func (k key) checkState() error {
+	signs := k.State == pending || k.State == active
+	switch {
+	case !signs && k.State != retiring && k.State != compromised:
+		return fmt.Errorf("unknown state %q", k.State)
+	case k.wanted() && !signs:
+		return errors.New("has no material")
+	case signs && !k.wanted() && k.Sealed == nil:
+		return errors.New("has no private half")
+	case k.State == retiring && k.Sealed != nil:
+		return errors.New("its private half was not destroyed")
 	}
-	return s.Rings[i], true
+	return nil
 }
 
-// algorithmOf returns the algorithm of a ring: a published ring is named after it.
-func algorithmOf(ring string) string {
-	if ring == RefreshRing {
-		return eddsa
+func (k key) check(r ring) error {
+	if err := k.checkState(); err != nil || k.wanted() {
+		return err
 	}
-	return ring
-}
-
-// advance applies next to every configured ring and makes the keys it wants.
-//
-// A ring that is stored empty was there from the first start, and no instance has
-// let its JWKS be cached since (snapshot.whole): its first key signs at once. In a
-// ring that is added later the first key waits.
-func (m *Manager) advance(stored set, first bool, p pace) (advanced set, changed bool, err error) {
-	advanced = set{Format: format, Rings: slices.Clone(stored.Rings)}
-	for _, name := range append([]string{RefreshRing}, m.config.Algorithms...) {
-		r, exists := stored.ring(name)
-		if !exists {
-			if !first && r.Algorithm == rs256 && !p.slow {
-				continue
-			}
-			advanced.Rings = append(advanced.Rings, r)
-			changed = true
-		}
-		if r.Algorithm == rs256 && !p.slow {
-			continue
-		}
-		unpublished := len(r.Keys) == 0 && (first || exists)
-		policy := m.config.policyFor(name)
-		if p.rotate {
-			policy.rotateEvery, policy.publishBefore = 0, 0
-		}
-		result, moved := next(r, policy, time.Now(), unpublished)
-		for i := range result.Keys {
-			if result.Keys[i].ID == wanted {
-				if err := result.Keys[i].fill(r, m.config.MasterKey, m.config.Issuer); err != nil {
-					return set{}, false, err
-				}
-			}
-		}
-		at := slices.IndexFunc(advanced.Rings, func(r ring) bool { return r.Name == name })
-		advanced.Rings[at], changed = result, changed || moved
+	public, err := parsePublic(k.Public, r.Algorithm)
+	if err != nil {
+		return err
 	}
-	return advanced, changed, nil
-}
-
-// reasons say why a key came into a state.
-var reasons = map[state]string{
-	pending:     "published as the standby",
-	active:      "its turn to sign has come",
-	retiring:    "its successor signs; the private half is destroyed",
-	compromised: "declared compromised",
-	"gone":      "no token it signed is valid any more",
-}
-
-func (m *Manager) logTransitions(from, to set) {
-	for _, r := range to.Rings {
-		before, _ := from.ring(r.Name)
-		for _, k := range before.Keys {
-			if !slices.ContainsFunc(r.Keys, func(now key) bool { return now.ID == k.ID }) {
-				m.logTransition(r.Name, k.ID, k.State, "gone")
-			}
-		}
-		for _, k := range r.Keys {
-			was := state("none")
-			if i := slices.IndexFunc(before.Keys, func(old key) bool { return old.ID == k.ID }); i >= 0 {
-				was = before.Keys[i].State
-			}
-			if was != k.State {
-				m.logTransition(r.Name, k.ID, was, k.State)
-			}
-		}
+	if id, err := thumbprint(public); err != nil || id != k.ID {
+		return errors.New("is not the thumbprint of its public half (RFC 7638)")
 	}
-}
-
-func (m *Manager) logTransition(ring, kid string, from, to state) {
-	m.config.Logger.Info("key changed state", "event", "key", "ring", ring, "kid", kid,
-		"from", string(from), "to", string(to), "why", reasons[to])
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -11,75 +12,71 @@ import (
 	"time"
 )
 
-// memory is a Store whose calls can be made to fail.
+// memory is a Store in memory, whose calls can be made to fail.
 type memory struct {
-	mutex    sync.Mutex
+	mu       sync.Mutex
 	value    []byte
 	version  uint64
-	down     bool // nothing works
-	readOnly bool // saves fail
 	saves    int
-	lose     int // every lose-th save is stored and then reported as an error
+	load     error               // answered by Load
+	save     func() (lost error) // asked after a Save has been carried out
+	unsaved  error               // answered by Save, which does nothing then
+	observed func(value []byte)
 }
 
-var errDown = errors.New("the store is down")
-
-func (s *memory) Load(context.Context) ([]byte, uint64, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.down {
-		return nil, 0, errDown
+func (s *memory) Load(ctx context.Context) ([]byte, uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.load != nil {
+		return nil, 0, s.load
 	}
-	return bytes.Clone(s.value), s.version, nil
+	return bytes.Clone(s.value), s.version, ctx.Err()
 }
 
-func (s *memory) Save(_ context.Context, value []byte, version uint64) (bool, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.saves++
-	if s.down || s.readOnly {
-		return false, errDown
+func (s *memory) Save(ctx context.Context, value []byte, version uint64) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unsaved != nil {
+		return false, s.unsaved
 	}
 	if version != s.version {
 		return false, nil
 	}
-	s.value, s.version = bytes.Clone(value), version+1
-	if s.lose > 0 && s.saves%s.lose == 0 {
-		return false, errDown
+	s.value, s.version, s.saves = bytes.Clone(value), version+1, s.saves+1
+	if s.observed != nil {
+		s.observed(s.value)
+	}
+	if s.save != nil {
+		if err := s.save(); err != nil {
+			return false, err
+		}
 	}
 	return true, nil
 }
 
-func (s *memory) change(f func(*memory)) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	f(s)
+// set changes how the store behaves.
+func (s *memory) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
-func (s *memory) stored(t *testing.T) set {
+var errBroken = errors.New("the store is broken")
+
+const issuer = "https://issuer.example"
+
+func newMaster(t testing.TB) MasterKey {
 	t.Helper()
-	value, _, _ := s.Load(t.Context())
-	parsed, err := parseSet(value)
+	master, err := NewMasterKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parsed
-}
-
-func newMasterKey(t testing.TB) MasterKey {
-	t.Helper()
-	m, err := NewMasterKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return master
 }
 
 func testConfig(t testing.TB, store Store, algorithms ...string) Config {
 	return Config{
-		Store: store, MasterKey: newMasterKey(t), Issuer: "https://as.example.com", Algorithms: algorithms,
-		RotateEvery: 20 * time.Minute, PublishBefore: 6 * time.Minute, CacheFor: 2 * time.Minute,
-		TokenLifetime: 10 * time.Minute, RefreshLifetime: 2 * time.Hour,
+		Store: store, MasterKey: newMaster(t), Issuer: issuer, Algorithms: algorithms,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
@@ -91,4 +88,69 @@ func open(t testing.TB, c Config) *Manager {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// run lets m run until the returned function is called, or the test ends.
+func run(t testing.TB, m *Manager) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// edit changes the stored set as somebody with the master key can.
+func edit(t testing.TB, c Config, change func(*set)) {
+	t.Helper()
+	s := c.Store.(*memory)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stored, err := decodeSet(s.value, c.MasterKey, c.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(&stored)
+	if s.value, err = stored.encode(c.MasterKey); err != nil {
+		t.Fatal(err)
+	}
+	s.version++
+}
+
+func must[T any](t testing.TB) func(T, error) T {
+	return func(value T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// kids returns the kids of a ring by state.
+func (m *Manager) kids(ring string) map[state][]string {
+	kids := make(map[state][]string)
+	for _, r := range m.current.Load().set.Rings {
+		if r.Name == ring {
+			for _, k := range r.Keys {
+				kids[k.State] = append(kids[k.State], k.ID)
+			}
+		}
+	}
+	return kids
+}
+
+// waitFor waits for what another goroutine brings about.
+func waitFor(t testing.TB, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !reached(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(fmt.Sprint("waited in vain for ", what))
+		}
+	}
 }
