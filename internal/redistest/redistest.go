@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -32,7 +33,9 @@ func Start(t testing.TB, args ...string) *Server {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("redis-server not found: `make test` installs it")
 	}
-	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir(), args: args}
+	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir()}
+	_, port, _ := net.SplitHostPort(s.Addr)
+	s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, args...)
 	s.Restart()
 	t.Cleanup(s.Kill)
 	return s
@@ -61,9 +64,7 @@ func (s *Server) URL() string { return "redis://" + s.Addr }
 // Restart starts the server, which has ended, with the data that it had.
 func (s *Server) Restart() {
 	s.t.Helper()
-	_, port, _ := net.SplitHostPort(s.Addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, s.args...)
-	s.process = exec.Command("redis-server", args...)
+	s.process = exec.Command("redis-server", s.args...)
 	output, err := os.OpenFile(s.dir+"/redis.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
@@ -132,4 +133,22 @@ func StartCluster(t testing.TB) string {
 		}
 	}
 	return "redis+cluster://" + strings.Join(addrs, ",")
+}
+
+// StartSentinel runs a primary and one Sentinel that watches it under the name
+// "primary", and returns their store URL.
+func StartSentinel(t testing.TB) string {
+	t.Helper()
+	host, port, _ := strings.Cut(Start(t).Addr, ":")
+	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir()}
+	_, own, _ := strings.Cut(s.Addr, ":")
+	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 1\n", own, s.dir, host, port)
+	path := filepath.Join(s.dir, "sentinel.conf") // Sentinel writes what it learns into it
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.args = []string{path, "--sentinel"}
+	s.Restart()
+	t.Cleanup(s.Kill)
+	return "redis+sentinel://" + s.Addr + "/primary"
 }

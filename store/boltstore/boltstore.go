@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -54,7 +55,7 @@ type Store struct {
 // operation is one write that waits for its transaction.
 type operation struct {
 	ctx    context.Context
-	run    func(tx *bbolt.Tx) error // a sentinel of package store, or trouble
+	run    func(tx *bbolt.Tx) error // a sentinel of package store or errDamaged before it writes, or trouble
 	result error
 	done   chan struct{}
 }
@@ -203,7 +204,7 @@ func (s *Store) commit(batch []*operation) {
 				if op.result = op.ctx.Err(); op.result != nil {
 					continue
 				}
-				if op.result = op.run(tx); op.result != nil && !isDecision(op.result) {
+				if op.result = op.run(tx); op.result != nil && !isDecision(op.result) && !errors.Is(op.result, errDamaged) {
 					return op.result
 				}
 			}
@@ -230,18 +231,26 @@ func isDecision(err error) bool {
 	return errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
 }
 
+// errDamaged is about one entry of the file that cannot be read. It concerns only
+// the operation that needs the entry, which returns it before it writes anything.
+var errDamaged = errors.New("the store's file is damaged; restore it from a copy")
+
 // judge refuses all further writes after a commit that failed for another reason
 // than space (an operation that fails before leaves the file as it was): after a
 // failed fsync the kernel may have dropped what it had, and trying again would
 // acknowledge what is not on disk.
 func (s *Store) judge(err error) {
-	if err == nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
+	if err == nil || isGrowth(err) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return
 	}
 	s.mu.Lock()
 	s.failed = fmt.Errorf("the store takes no writes since one failed, restart after mending the disk: %w", err)
 	s.mu.Unlock()
 }
+
+// isGrowth reports whether the file could not be made longer, which comes before
+// the transaction writes anything. bbolt keeps only the text of the reason.
+func isGrowth(err error) bool { return strings.HasPrefix(err.Error(), "file resize error") }
 
 func (s *Store) failure() error {
 	s.mu.Lock()

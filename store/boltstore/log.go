@@ -68,7 +68,7 @@ func lastPosition(tx *bbolt.Tx, log string) (store.Position, error) {
 		return 0, nil
 	}
 	if len(value) != 16 {
-		return 0, fmt.Errorf("the last position of log %q is unreadable", log)
+		return 0, fmt.Errorf("the last position of log %q is unreadable: %w", log, errDamaged)
 	}
 	return store.Position(binary.BigEndian.Uint64(value[8:])), nil
 }
@@ -112,7 +112,11 @@ func (s *Store) read(ctx context.Context, log string, after store.Position) (eve
 		now, cursor := time.Now(), tx.Bucket(logs).Cursor()
 		from := binary.BigEndian.AppendUint64(bytes.Clone(prefix), uint64(after+1))
 		for key, value := cursor.Seek(from); bytes.HasPrefix(key, prefix) && len(events) < store.MaxTail; key, value = cursor.Next() {
-			if now.Before(expiryOf(value)) {
+			expires, err := expiryOf(value)
+			if err != nil || len(key) != len(prefix)+8 {
+				return fmt.Errorf("an event of log %q is unreadable: %w", log, errDamaged)
+			}
+			if now.Before(expires) {
 				position := store.Position(binary.BigEndian.Uint64(key[len(prefix):]))
 				events = append(events, store.Event{Position: position, Value: bytes.Clone(value[8:])})
 			}

@@ -31,7 +31,7 @@ func readRecord(tx *bbolt.Tx, key string, now time.Time) (store.Record, error) {
 		return store.Record{}, nil
 	}
 	if len(b) < recordHeader {
-		return store.Record{}, fmt.Errorf("the record %q is cut short", key)
+		return store.Record{}, fmt.Errorf("the record %q is cut short: %w", key, errDamaged)
 	}
 	r := store.Record{
 		Version: binary.BigEndian.Uint64(b),
@@ -163,7 +163,8 @@ func (s *Store) Add(ctx context.Context, key string, n int64, window time.Durati
 	err := s.update(ctx, func(tx *bbolt.Tx) error {
 		now, bucket := time.Now(), tx.Bucket(counters)
 		value := make([]byte, 16)
-		if b := bucket.Get([]byte(key)); len(b) == 16 && now.Before(expiryOf(b)) {
+		b := bucket.Get([]byte(key))
+		if expires, err := expiryOf(b); err == nil && len(b) == 16 && now.Before(expires) {
 			copy(value, b)
 		} else {
 			expires := now.Add(max(window, time.Millisecond))
@@ -194,8 +195,10 @@ func (s *Store) Link(ctx context.Context, index, member string, expires time.Tim
 		key := pair(index, []byte(member))
 		bucket := tx.Bucket(indexes)
 		present := bucket.Get(key)
-		if present != nil && !expires.After(expiryOf(present)) {
-			return nil
+		if present != nil {
+			if until, err := expiryOf(present); err != nil || !expires.After(until) {
+				return err
+			}
 		}
 		if err := bucket.Put(key, millis(expires)); err != nil || present != nil {
 			return err
@@ -254,7 +257,11 @@ func (s *Store) page(ctx context.Context, prefix, from []byte) (members []string
 				next = bytes.Clone(key)
 				return nil
 			}
-			if now.Before(expiryOf(value)) {
+			expires, err := expiryOf(value)
+			if err != nil {
+				return err
+			}
+			if now.Before(expires) {
 				members = append(members, string(key[len(prefix):]))
 			}
 		}
@@ -273,5 +280,10 @@ func millis(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(max(t.UnixMilli(), 0))) // sorts as bytes
 }
 
-// expiryOf reads the expiry at the beginning of a counter or member.
-func expiryOf(b []byte) time.Time { return time.UnixMilli(int64(binary.BigEndian.Uint64(b))) }
+// expiryOf reads the expiry at the beginning of a counter, member or event.
+func expiryOf(b []byte) (time.Time, error) {
+	if len(b) < 8 {
+		return time.Time{}, fmt.Errorf("an expiry is cut short: %w", errDamaged)
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(b))), nil
+}

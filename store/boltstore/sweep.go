@@ -2,7 +2,6 @@ package boltstore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"time"
 
 	"authserver/store"
@@ -36,23 +35,28 @@ func sweep(tx *bbolt.Tx, now time.Time, limit int) error {
 	var due [][]byte
 	cursor := tx.Bucket(expiries).Cursor()
 	until := millis(now)
-	for entry, _ := cursor.First(); entry != nil && len(due) < limit && bytes.Compare(entry[:8], until) <= 0; entry, _ = cursor.Next() {
+	for entry, _ := cursor.First(); entry != nil && len(due) < limit && isDue(entry, until); entry, _ = cursor.Next() {
 		due = append(due, bytes.Clone(entry))
 	}
 	for _, entry := range due {
 		if err := tx.Bucket(expiries).Delete(entry); err != nil {
 			return err
 		}
+		if len(entry) <= 9 || swept[entry[8]] == nil {
+			continue // damaged, and of use to nobody
+		}
 		bucket, key := swept[entry[8]], entry[9:]
 		value := tx.Bucket(bucket).Get(key)
 		if value == nil {
 			continue // deleted, or filed twice
 		}
-		expires := expiryOf(value)
 		if bucket[0] == records[0] {
-			expires = time.UnixMilli(int64(binary.BigEndian.Uint64(value[16:])))
+			value = value[min(16, len(value)):]
 		}
-		var err error
+		expires, err := expiryOf(value)
+		if err != nil {
+			continue // what cannot be read stays, so that its readers hear of it
+		}
 		if now.Before(expires) {
 			err = expireAt(tx, expires, bucket, key)
 		} else {
@@ -65,12 +69,15 @@ func sweep(tx *bbolt.Tx, now time.Time, limit int) error {
 	return nil
 }
 
+// isDue reports whether the instant that an entry begins with has come.
+func isDue(entry, now []byte) bool { return bytes.Compare(entry[:min(8, len(entry))], now) <= 0 }
+
 // anythingDue reports whether sweep would find something.
 func (s *Store) anythingDue() bool {
 	due := false
 	s.db.View(func(tx *bbolt.Tx) error {
 		entry, _ := tx.Bucket(expiries).Cursor().First()
-		due = entry != nil && bytes.Compare(entry[:8], millis(time.Now())) <= 0
+		due = entry != nil && isDue(entry, millis(time.Now()))
 		return nil
 	})
 	return due
