@@ -7,14 +7,16 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-// maxDepth is how deeply objects and arrays may be nested.
-const maxDepth = 8
+const (
+	maxDepth   = 8   // how deeply objects and arrays may be nested
+	maxMembers = 128 // of all objects that are open at once
+)
 
-// Decode reads one JSON object into a struct: member names match exactly, in
-// UTF-8, no name twice at any level, nothing after the object, and no deeper than
-// eight levels (RFC 8725 §2.6, §3.7).
+// Decode reads one JSON object into a struct or map: member names match exactly,
+// in UTF-8, no name twice at any level, nothing after the object, and no deeper
+// than eight levels (RFC 8725 §2.6, §3.7). Errors wrap ErrMalformed.
 func Decode(text []byte, into any) error {
-	if text = bytes.TrimLeft(text, " \t\r\n"); len(text) == 0 || text[0] != '{' {
+	if len(text) == 0 || text[0] != '{' {
 		return malformed("not a JSON object")
 	}
 	if !utf8.Valid(text) {
@@ -30,44 +32,63 @@ func Decode(text []byte, into any) error {
 	return nil
 }
 
-// checkMembers refuses duplicate member names and deep nesting. It does not check
-// the grammar: the decoder that follows does.
+// checkMembers refuses duplicate member names and deep nesting, in one pass and
+// without allocating. It does not check the grammar: the decoder that follows does.
 func checkMembers(text []byte) error {
-	var names [maxDepth + 1]map[string]bool // of the open objects; nil for arrays
-	depth := 0
+	var (
+		names = make([][]byte, 0, 32) // of the open objects, outermost first
+		first [maxDepth + 1]int       // where the names of each depth begin
+		depth int
+	)
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '{', '[':
 			if depth++; depth > maxDepth {
 				return malformed("the JSON is nested more than %d levels deep", maxDepth)
 			}
-			names[depth] = nil
-			if text[i] == '{' {
-				names[depth] = make(map[string]bool)
-			}
+			first[depth] = len(names)
 		case '}', ']':
-			if depth--; depth < 0 {
+			if depth == 0 {
 				return malformed("the JSON closes more than it opens")
 			}
+			names = names[:first[depth]]
+			depth--
 		case '"':
 			end := stringEnd(text, i)
 			if end < 0 {
 				return malformed("the JSON has an unfinished string")
 			}
-			if isName(text, end) && depth > 0 && names[depth] != nil {
-				var name string
-				if err := json.Unmarshal(text[i:end], &name); err != nil {
-					return malformed("the JSON has a broken member name")
+			if isName(text, end) {
+				name, err := unquote(text[i:end])
+				if err != nil {
+					return err
 				}
-				if names[depth][name] {
-					return malformed("the JSON has a member twice")
+				for _, other := range names[first[depth]:] {
+					if bytes.Equal(name, other) {
+						return malformed("the JSON has a member twice")
+					}
 				}
-				names[depth][name] = true
+				if len(names) == maxMembers {
+					return malformed("the JSON has more than %d members", maxMembers)
+				}
+				names = append(names, name)
 			}
 			i = end - 1
 		}
 	}
 	return nil
+}
+
+// unquote returns what a member name spells: "\u0061lg" is "alg".
+func unquote(quoted []byte) ([]byte, error) {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1], nil
+	}
+	var name string
+	if err := json.Unmarshal(quoted, &name); err != nil {
+		return nil, malformed("the JSON has a broken member name")
+	}
+	return []byte(name), nil
 }
 
 // stringEnd returns the index after the string that begins at start, or -1.

@@ -23,6 +23,8 @@ const maxKeyID = 256 // bytes
 var (
 	// ErrMalformed is wrapped by all errors about the form of a token or a key.
 	ErrMalformed = errors.New("malformed")
+	// ErrAlgorithm says that a token's alg is not its key's.
+	ErrAlgorithm = errors.New("the header's alg is not the key's")
 	// ErrSignature says that a token was not signed by the key.
 	ErrSignature = errors.New("the signature is not by the expected key")
 )
@@ -40,11 +42,11 @@ type Token struct {
 	signature    []byte
 }
 
-// header holds the members that matter. RawMessage marks those that a token is
-// refused for having at all.
+// header holds the members that matter. RawMessage tells null from absent, and
+// marks those that a token is refused for having at all.
 type header struct {
 	Algorithm string          `json:"alg"`
-	KeyID     *string         `json:"kid"`
+	KeyID     json.RawMessage `json:"kid"`
 	Type      string          `json:"typ"`
 	Critical  json.RawMessage `json:"crit"` // RFC 7515 §4.1.11: none of its extensions is known here
 	Unencoded json.RawMessage `json:"b64"`  // RFC 7797
@@ -53,8 +55,9 @@ type header struct {
 }
 
 // Parse takes a token apart. It accepts the compact serialization only, in
-// canonical base64url without white space, and no header that changes the meaning
-// of the token. jwk, jku, x5u and x5c are not read by anyone.
+// canonical base64url without white space, with a signature, and no header that
+// changes the meaning of the token. Nobody reads jwk, jku, x5u and x5c. Errors
+// wrap ErrMalformed.
 func Parse(compact string) (*Token, error) {
 	if len(compact) > MaxToken {
 		return nil, malformed("the token is longer than %d bytes", MaxToken)
@@ -63,6 +66,9 @@ func Parse(compact string) (*Token, error) {
 	payload, signature, found := strings.Cut(rest, ".")
 	if !found || strings.Contains(signature, ".") {
 		return nil, malformed("a token has three parts divided by dots")
+	}
+	if signature == "" {
+		return nil, malformed("the token is not signed")
 	}
 	t := &Token{Raw: compact, signingInput: compact[:len(protected)+1+len(payload)]}
 	rawHeader, err := decodePart(protected)
@@ -82,14 +88,23 @@ func Parse(compact string) (*Token, error) {
 	if h.Critical != nil || h.Unencoded != nil || h.Zip != nil || h.Encrypted != nil {
 		return nil, malformed("the header has crit, b64, zip or enc")
 	}
-	if h.KeyID != nil {
-		t.KeyID = *h.KeyID
-	}
-	if len(t.KeyID) > maxKeyID {
-		return nil, malformed("the kid is longer than %d bytes", maxKeyID)
+	if t.KeyID, err = keyID(h.KeyID); err != nil {
+		return nil, err
 	}
 	t.Algorithm, t.Type = h.Algorithm, h.Type
 	return t, nil
+}
+
+// keyID reads a kid, which is a string when it is there (RFC 7515 §4.1.4).
+func keyID(raw json.RawMessage) (string, error) {
+	if raw == nil {
+		return "", nil
+	}
+	var id string
+	if raw[0] != '"' || json.Unmarshal(raw, &id) != nil || len(id) > maxKeyID {
+		return "", malformed("the kid is not a string of at most %d bytes", maxKeyID)
+	}
+	return id, nil
 }
 
 // HasType reports whether typ names the media type, with or without its
@@ -105,11 +120,11 @@ var strict = base64.RawURLEncoding.Strict()
 
 func decodePart(part string) ([]byte, error) {
 	if strings.ContainsAny(part, "\r\n") {
-		return nil, malformed("a part of the token is not canonical base64url")
+		return nil, malformed("it is not in canonical base64url")
 	}
 	decoded, err := strict.DecodeString(part)
 	if err != nil {
-		return nil, malformed("a part of the token is not canonical base64url")
+		return nil, malformed("it is not in canonical base64url")
 	}
 	return decoded, nil
 }
