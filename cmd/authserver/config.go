@@ -1,12 +1,15 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -15,10 +18,14 @@ import (
 	"authserver/keys"
 )
 
-const defaultConfigFile = "authserver.yaml"
+const (
+	defaultConfigFile = "authserver.yaml"
+	metricsOff        = "off" // as metrics_listen
+)
 
 // config is authserver.yaml. Every key can also be given in the environment:
 // tokens.access as AUTHSERVER_TOKENS_ACCESS; lists as YAML or JSON text there.
+// example.yaml says what each key means.
 type config struct {
 	Issuer            string                `yaml:"issuer"`
 	Listen            string                `yaml:"listen"`
@@ -58,33 +65,33 @@ type logConfig struct {
 	Level string `yaml:"level"`
 }
 
-// mistakes are all that is wrong with a configuration, one line each.
-type mistakes []string
-
-func (m mistakes) Error() string { return strings.Join(m, "\n") }
-
 // loadConfig reads the configuration from a file and the environment. Without a
-// named file it takes authserver.yaml if that exists. The warnings are for the
-// operator; an error holds every mistake there is.
+// named file it takes authserver.yaml if that exists. Relative paths are relative
+// to the file that gives them, else to the working directory. The warnings are for
+// the operator; an error that is mistakes holds every mistake there is.
 func loadConfig(file string, environ []string) (c *config, warnings []string, err error) {
 	named := file != ""
 	if !named {
 		file = defaultConfigFile
 	}
-	source, err := readBounded(file, maxConfigFile)
+	source, _, err := readFile(file, maxConfigFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !named:
 		file, source = "", nil
 	case err != nil:
-		return nil, nil, withHint(fmt.Errorf("reading the configuration: %w", err), "authserver config example > %s", file)
+		return nil, nil, withHint(fmt.Errorf("reading the configuration: %w", err), "authserver config example prints one to begin with")
 	}
 	c = &config{file: file}
 	d := newDecoder(file)
-	d.file(source, c)
+	readable := d.file(source, c)
+	d.resolvePaths(c)
 	d.environment(environ, c)
 	c.setDefaults()
 	d.secretFiles(c)
-	c.check(d)
+	if readable {
+		c.check(d)
+		c.checkCertificate(d)
+	}
 	if len(d.mistakes) > 0 {
 		return nil, d.warnings, mistakes(d.mistakes)
 	}
@@ -97,14 +104,13 @@ func (c *config) setDefaults() {
 			*field = value
 		}
 	}
-	if c.file == "" && c.Issuer == "" && c.Listen == "" {
-		c.Listen = "localhost:8080"
+	if c.file == "" && c.Issuer == "" {
+		set(&c.Listen, "localhost:8080")
+		if _, port, err := net.SplitHostPort(c.Listen); err == nil && c.TLS == (tlsConfig{}) {
+			c.Issuer = "http://localhost:" + port
+		}
 	}
 	set(&c.Listen, ":8080")
-	if c.file == "" && c.TLS == (tlsConfig{}) {
-		_, port, _ := strings.Cut(c.Listen[strings.LastIndex(c.Listen, ":"):], ":")
-		set(&c.Issuer, "http://localhost:"+port)
-	}
 	set(&c.MetricsListen, "127.0.0.1:9090")
 	set(&c.Data, "data")
 	set(&c.Log.Level, "info")
@@ -124,8 +130,10 @@ func (c *config) setDefaults() {
 	setDuration(&c.Keys.CacheFor, 10*time.Minute)
 }
 
-// check adds what is wrong with the values to the decoder's mistakes.
+// check adds what is wrong with the values to the decoder's mistakes. Whatever
+// could not be read has its mistake already and is not called missing as well.
 func (c *config) check(d *decoder) {
+	failed := maps.Clone(d.failed)
 	for i, network := range c.TrustedProxies {
 		prefix, err := netip.ParsePrefix(network)
 		if err != nil {
@@ -137,26 +145,36 @@ func (c *config) check(d *decoder) {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		d.mistake("log.level", "%q is unknown; allowed are debug, info, warn, error", c.Log.Level)
 	}
-	for _, address := range []struct{ key, value string }{{"listen", c.Listen}, {"metrics_listen", c.MetricsListen}} {
-		if err := checkAddress(address.value); err != nil && address.value != "off" {
-			d.mistake(address.key, "%q %v", address.value, err)
+	if err := checkAddress(c.Listen); err != nil {
+		d.mistake("listen", "%q %v", c.Listen, err)
+	}
+	if err := checkAddress(c.MetricsListen); err != nil && c.MetricsListen != metricsOff {
+		d.mistake("metrics_listen", "%q %v, or off", c.MetricsListen, err)
+	}
+	if c.Store != "" && !slices.Contains(storeSchemes, c.Store[:strings.Index(c.Store, ":")+1]) { // it may hold a password
+		d.mistake("store", "is not the URL of a Redis; allowed are %s//…, or no store for the embedded one", strings.Join(storeSchemes, "//…, "))
+	}
+	c.checkKeys(d)
+	for _, problem := range c.serverConfig().Check() {
+		switch {
+		case problem.Warning:
+			d.warning(problem.Key, "%s", problem.Text)
+		case !failed[problem.Key]:
+			d.mistake(problem.Key, "%s", problem.Text)
 		}
 	}
-	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
-		d.mistake("tls", "needs both cert_file and key_file, or neither where a proxy in front does TLS")
-	}
-	if c.MasterKey != "" && c.MasterKeyFile != "" {
-		d.mistake("master_key_file", "is given beside master_key; give one of them")
-	}
+}
+
+var storeSchemes = []string{"redis:", "rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:"}
+
+func (c *config) checkKeys(d *decoder) {
 	for _, err := range c.keysConfig(keys.MasterKey{}).Check() {
-		d.mistake("keys", "%v", err)
-	}
-	server := c.serverConfig()
-	for _, problem := range server.Check() {
-		if problem.Warning {
-			d.warning(problem.Key, "%s", problem.Text)
+		// The text begins with the key that it is about, where it is about one.
+		name, text, _ := strings.Cut(err.Error(), " ")
+		if slices.Contains(fieldsOf(reflect.TypeFor[keysConfig]()).names, name) {
+			d.mistake("keys."+name, "%s", text)
 		} else {
-			d.mistake(problem.Key, "%s", problem.Text)
+			d.mistake("keys", "%v", err)
 		}
 	}
 	for i, resource := range c.Resources {
@@ -164,6 +182,17 @@ func (c *config) check(d *decoder) {
 			d.mistake(fmt.Sprintf("resources[%d].algorithm", i), "%q is not one of keys.algorithms (%s)",
 				resource.Algorithm, strings.Join(c.Keys.Algorithms, ", "))
 		}
+	}
+}
+
+func (c *config) checkCertificate(d *decoder) {
+	if c.TLS == (tlsConfig{}) {
+		return
+	}
+	if c.TLS.CertFile == "" || c.TLS.KeyFile == "" {
+		d.mistake("tls", "needs both cert_file and key_file, or neither where a proxy in front does TLS")
+	} else if _, err := tls.LoadX509KeyPair(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
+		d.mistake("tls", "%v; cert_file holds the certificate and its chain, key_file its private key, both in PEM", err)
 	}
 }
 
@@ -190,18 +219,3 @@ func (c *config) keysConfig(master keys.MasterKey) keys.Config {
 }
 
 const maxConfigFile = 1 << 20 // bytes
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(name string, limit int64) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("%s is a directory, not a file", name)
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s has %d bytes; at most %d are read", name, info.Size(), limit)
-	}
-	return os.ReadFile(name)
-}

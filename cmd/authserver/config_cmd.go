@@ -3,6 +3,7 @@ package main
 import (
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,31 +16,29 @@ import (
 var exampleConfig string
 
 func newConfigCommand() *cobra.Command {
-	var file, output string
+	var file string
 	check := &cobra.Command{
 		Use:     "check",
 		Short:   "Report every mistake in the configuration, or explain what it means",
+		Long:    "Reads the configuration as serve would, reports every mistake at once, or explains what\nthe server would do. It starts nothing and changes nothing.",
 		Example: "  authserver config check --config authserver.yaml",
 		Args:    arguments(0),
-		RunE: func(command *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
-			config, warnings, err := loadConfig(file, os.Environ())
-			for _, warning := range warnings {
-				fmt.Fprintln(os.Stderr, "warning:", warning)
-			}
-			if err != nil {
-				return err
-			}
-			if output == "json" {
-				return json.NewEncoder(command.OutOrStdout()).Encode(config.summary())
-			}
-			return config.explain(command.OutOrStdout())
-		},
 	}
+	output := outputFlag(check)
 	check.Flags().StringVar(&file, "config", "", "configuration file (authserver.yaml if it exists)")
-	outputFlag(check, &output)
+	check.RunE = func(command *cobra.Command, _ []string) error {
+		config, warnings, err := loadConfig(file, os.Environ())
+		if *output == outputJSON {
+			return errors.Join(json.NewEncoder(command.OutOrStdout()).Encode(newReport(config, warnings, err)), err)
+		}
+		for _, warning := range warnings {
+			fmt.Fprintln(command.ErrOrStderr(), "warning:", warning)
+		}
+		if err != nil {
+			return err
+		}
+		return config.explain(command.OutOrStdout())
+	}
 	example := &cobra.Command{
 		Use: "example", Short: "Print a complete commented configuration", Args: arguments(0),
 		Example: "  authserver config example > authserver.yaml",
@@ -48,24 +47,47 @@ func newConfigCommand() *cobra.Command {
 			return err
 		},
 	}
-	return group("config", "Check or print a configuration", check, example)
+	return group("config", "Check or print a configuration", "  authserver config check", check, example)
+}
+
+// report is what `config check -o json` prints.
+type report struct {
+	Valid    bool     `json:"valid"`
+	Mistakes []string `json:"mistakes,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+	Server   *summary `json:"server,omitempty"` // of a valid configuration
+}
+
+func newReport(config *config, warnings []string, err error) report {
+	if err == nil {
+		server := config.summary()
+		return report{Valid: true, Warnings: warnings, Server: &server}
+	}
+	var found mistakes
+	if !errors.As(err, &found) {
+		found = mistakes{err.Error()}
+	}
+	return report{Mistakes: found, Warnings: warnings}
 }
 
 // summary is what a configuration makes the server do.
 type summary struct {
 	File       string   `json:"file,omitempty"`
 	Issuer     string   `json:"issuer"`
+	Metadata   string   `json:"metadata"` // which lists the endpoints
 	Listen     string   `json:"listen"`
 	TLS        bool     `json:"tls"`
 	Metrics    string   `json:"metrics_listen"`
 	Store      string   `json:"store"`
+	Durability string   `json:"durability"`
 	MasterKey  string   `json:"master_key"`
 	Access     string   `json:"access_token_lifetime"`
 	Idle       string   `json:"refresh_idle"`
 	Max        string   `json:"refresh_max"`
 	Algorithms []string `json:"algorithms"`
 	Rotate     string   `json:"rotate_every"`
-	Resources  []string `json:"resources"`
+	Publish    string   `json:"publish_before"`
+	Resources  []string `json:"resources,omitempty"`
 	Clients    int      `json:"clients"`
 	Users      int      `json:"users"`
 }
@@ -73,13 +95,15 @@ type summary struct {
 func (c *config) summary() summary {
 	tokens := c.Tokens.WithDefaults()
 	s := summary{
-		File: c.file, Issuer: c.Issuer, Listen: c.Listen, TLS: c.TLS != (tlsConfig{}), Metrics: c.MetricsListen,
-		Store: "embedded, in " + c.Data, MasterKey: "the file " + c.MasterKeyFile,
+		File: c.file, Issuer: c.Issuer, Metadata: c.Issuer + "/.well-known/openid-configuration",
+		Listen: c.Listen, TLS: c.TLS != (tlsConfig{}), Metrics: c.MetricsListen,
+		Store: "embedded, in " + c.Data, Durability: "every acknowledged write is on the disk (fsync)", MasterKey: "the file " + c.MasterKeyFile,
 		Access: tokens.Access.String(), Idle: tokens.RefreshIdle.String(), Max: tokens.RefreshMax.String(),
-		Algorithms: c.Keys.Algorithms, Rotate: c.Keys.RotateEvery.String(), Clients: len(c.Clients), Users: len(c.Users),
+		Algorithms: c.Keys.Algorithms, Rotate: c.Keys.RotateEvery.String(), Publish: c.Keys.PublishBefore.String(),
+		Clients: len(c.Clients), Users: len(c.Users),
 	}
 	if c.Store != "" {
-		s.Store = "Redis"
+		s.Store, s.Durability = "Redis", "what Redis is configured for; the server asks at the start and logs it"
 	}
 	if c.MasterKey != "" {
 		s.MasterKey = "the configuration"
@@ -92,7 +116,7 @@ func (c *config) summary() summary {
 
 func (c *config) explain(out io.Writer) error {
 	s := c.summary()
-	where := "no configuration file; defaults and environment"
+	where := "the configuration (no file; defaults and environment)"
 	if s.File != "" {
 		where = s.File
 	}
@@ -106,9 +130,11 @@ func (c *config) explain(out io.Writer) error {
 	}
 	_, err := fmt.Fprintf(out, `%s is valid.
 issuer         %s
+endpoints      are listed at %s
 listens on     %s (%s)
 metrics on     %s
 store          %s
+durability     %s
 master key     from %s
 access tokens  live %s, signed with %s unless a resource says otherwise
 grants         end after %s without a refresh, and after %s in any case
@@ -116,7 +142,7 @@ signing keys   %s; each signs for %s, the next is published %s before
 resources      %s
 clients        %d
 users          %d
-`, where, s.Issuer, s.Listen, tls, s.Metrics, s.Store, s.MasterKey, s.Access, s.Algorithms[0], s.Idle, s.Max,
-		strings.Join(s.Algorithms, ", "), s.Rotate, c.Keys.PublishBefore, resources, s.Clients, s.Users)
+`, where, s.Issuer, s.Metadata, s.Listen, tls, s.Metrics, s.Store, s.Durability, s.MasterKey, s.Access, s.Algorithms[0], s.Idle, s.Max,
+		strings.Join(s.Algorithms, ", "), s.Rotate, s.Publish, resources, s.Clients, s.Users)
 	return err
 }

@@ -1,10 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,19 +18,21 @@ import (
 // on after a mistake, so that all of them are reported at once, and remembers
 // where each value came from.
 type decoder struct {
-	name     string            // of the file
+	name     string            // of the file; empty without one
 	origin   map[string]string // key path → "file:line" or the name of a variable
+	failed   map[string]bool   // key paths without the value that was meant
 	mistakes []string
 	warnings []string
 }
 
 func newDecoder(file string) *decoder {
-	return &decoder{name: file, origin: make(map[string]string)}
+	return &decoder{name: file, origin: make(map[string]string), failed: make(map[string]bool)}
 }
 
 // mistake records what is wrong with the value of a key.
 func (d *decoder) mistake(key, format string, args ...any) {
-	d.mistakes = append(d.mistakes, d.where(key)+": "+key+": "+fmt.Sprintf(format, args...))
+	d.mistakes = append(d.mistakes, d.where(key)+": "+join(key, fmt.Sprintf(format, args...), ": "))
+	d.failed[key], d.failed[parent(key)] = true, true
 }
 
 func (d *decoder) warning(key, format string, args ...any) {
@@ -38,11 +41,14 @@ func (d *decoder) warning(key, format string, args ...any) {
 
 // where is the place of a key, or of the nearest key above it that was given.
 func (d *decoder) where(key string) string {
-	for key != "" {
+	for {
 		if origin, ok := d.origin[key]; ok {
 			return origin
 		}
-		key = key[:max(strings.LastIndexAny(key, ".["), 0)]
+		if key == "" {
+			break
+		}
+		key = parent(key)
 	}
 	if d.name == "" {
 		return "configuration"
@@ -50,21 +56,47 @@ func (d *decoder) where(key string) string {
 	return d.name
 }
 
-// file decodes the text of the configuration file.
-func (d *decoder) file(source []byte, into any) {
+// parent is the path of the mapping or list that holds a key.
+func parent(key string) string { return key[:max(strings.LastIndexAny(key, ".["), 0)] }
+
+// file decodes the text of the configuration file. It reports false when the text
+// is no mapping at all.
+func (d *decoder) file(source []byte, into any) bool {
+	place := func(line int) string { return fmt.Sprintf("%s:%d", d.name, line) }
+	node, err := parseYAML(source, place)
+	if err != nil {
+		d.mistakes = append(d.mistakes, err.Error())
+		return false
+	}
+	if node == nil {
+		return true
+	}
+	d.value(node, "", reflect.ValueOf(into).Elem(), place)
+	return node.Kind == yaml.MappingNode
+}
+
+// parseYAML returns the only document of source, or nil for an empty one. An error
+// does not repeat the text, which may be a secret.
+func parseYAML(source []byte, place func(line int) string) (*yaml.Node, error) {
 	var documents []yaml.Node
 	if err := yaml.Load(source, &documents, yaml.WithAllDocuments()); err != nil {
-		d.mistakes = append(d.mistakes, fmt.Sprintf("%s: not valid YAML: %v", d.name, err))
-		return
+		var failure *yaml.LoadError
+		if !errors.As(err, &failure) {
+			return nil, fmt.Errorf("%s: not valid YAML", place(1))
+		}
+		message := failure.Message
+		if strings.HasPrefix(message, "unknown anchor") {
+			message = "unknown anchor; a text that begins with * needs quotes"
+		}
+		return nil, fmt.Errorf("%s: not valid YAML: %s", place(max(failure.Mark.Line, 1)), message)
 	}
 	if len(documents) > 1 {
-		d.mistakes = append(d.mistakes, fmt.Sprintf("%s:%d: a second document begins; the configuration is one", d.name, documents[1].Line))
-		return
+		return nil, fmt.Errorf("%s: a second document begins; the configuration is one", place(documents[1].Line))
 	}
-	if len(documents) == 1 && len(documents[0].Content) == 1 {
-		place := func(line int) string { return fmt.Sprintf("%s:%d", d.name, line) }
-		d.value(documents[0].Content[0], "", reflect.ValueOf(into).Elem(), place)
+	if len(documents) == 0 || len(documents[0].Content) == 0 {
+		return nil, nil
 	}
+	return documents[0].Content[0], nil
 }
 
 // value decodes one node into target. place tells where a line is.
@@ -90,11 +122,7 @@ func (d *decoder) value(node *yaml.Node, key string, target reflect.Value, place
 			d.value(item, fmt.Sprintf("%s[%d]", key, i), target.Index(i), place)
 		}
 	case reflect.Map:
-		if node.Kind != yaml.MappingNode {
-			d.mistake(key, "found %s, expected a mapping", describe(node))
-		} else if err := node.Decode(target.Addr().Interface()); err != nil {
-			d.mistake(key, "%v", err)
-		}
+		d.free(node, key, target, place)
 	default:
 		if node.Kind != yaml.ScalarNode {
 			d.mistake(key, "found %s, expected %s", describe(node), expected(target.Type()))
@@ -103,6 +131,8 @@ func (d *decoder) value(node *yaml.Node, key string, target reflect.Value, place
 		d.scalar(node.Value, key, target)
 	}
 }
+
+var keyName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // mapping decodes a YAML mapping into a struct.
 func (d *decoder) mapping(node *yaml.Node, key string, target reflect.Value, place func(line int) string) {
@@ -114,9 +144,13 @@ func (d *decoder) mapping(node *yaml.Node, key string, target reflect.Value, pla
 	seen := make(map[string]bool)
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name := node.Content[i].Value
-		path := join(key, name)
+		path := join(key, name, ".")
 		index := slices.Index(fields.names, name)
 		switch {
+		case !keyName.MatchString(name): // perhaps a part of a secret
+			path = join(key, "?", ".")
+			d.origin[path] = place(node.Content[i].Line)
+			d.mistake(path, "not the name of a key; a value with a comma, a colon or a # needs quotes")
 		case index < 0:
 			d.origin[path] = place(node.Content[i].Line)
 			d.mistake(path, "unknown key%s; allowed here are %s", suggest(name, fields.names), strings.Join(fields.names, ", "))
@@ -128,6 +162,41 @@ func (d *decoder) mapping(node *yaml.Node, key string, target reflect.Value, pla
 		}
 		seen[name] = true
 	}
+}
+
+// free decodes a mapping whose keys are the operator's own.
+func (d *decoder) free(node *yaml.Node, key string, target reflect.Value, place func(line int) string) {
+	if node.Kind != yaml.MappingNode {
+		d.mistake(key, "found %s, expected a mapping", describe(node))
+		return
+	}
+	if at := aliasIn(node); at != nil {
+		d.origin[key] = place(at.Line)
+		d.mistake(key, "anchors and aliases are not supported; write the value out")
+		return
+	}
+	if err := node.Decode(target.Addr().Interface()); err != nil {
+		var failure *yaml.LoadErrors
+		if errors.As(err, &failure) && len(failure.Errors) > 0 {
+			d.origin[key] = place(failure.Errors[0].Mark.Line)
+		}
+		d.mistake(key, "has a key twice, or one that is not a text")
+	} else if _, err := json.Marshal(target.Interface()); err != nil {
+		d.mistake(key, "has a value that JSON cannot express")
+	}
+}
+
+// aliasIn returns the first alias or anchor in a node.
+func aliasIn(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode || node.Anchor != "" {
+		return node
+	}
+	for _, content := range node.Content {
+		if found := aliasIn(content); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // scalar parses text into target. The text of secrets is not repeated in errors.
@@ -145,8 +214,9 @@ func (d *decoder) scalar(text, key string, target reflect.Value) {
 			d.mistake(key, "%q is negative", text)
 		} else if duration == 0 && key != "tokens.retry_window" {
 			d.mistake(key, "is zero; leave the key out for the default")
+		} else {
+			target.SetInt(int64(duration))
 		}
-		target.SetInt(int64(duration))
 	case target.Kind() == reflect.Bool:
 		value, err := strconv.ParseBool(text)
 		if err != nil {
@@ -156,113 +226,6 @@ func (d *decoder) scalar(text, key string, target reflect.Value) {
 	default:
 		target.SetString(text)
 	}
-}
-
-// environment decodes AUTHSERVER_* variables over what the file says.
-func (d *decoder) environment(environ []string, into any) {
-	known := variables(reflect.ValueOf(into).Elem(), "")
-	var names []string
-	for name := range known {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, entry := range environ {
-		name, text, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, "AUTHSERVER_") || strings.HasPrefix(name, "AUTHSERVER_TEST_") {
-			continue
-		}
-		variable, ok := known[name]
-		if !ok {
-			d.mistakes = append(d.mistakes, fmt.Sprintf("environment: %s: unknown variable%s", name, suggest(name, names)))
-			continue
-		}
-		d.variable(name, text, variable)
-	}
-}
-
-type variable struct {
-	key    string
-	target reflect.Value
-}
-
-func (d *decoder) variable(name, text string, v variable) {
-	d.origin[v.key] = "environment variable " + name
-	v.target.SetZero()
-	if kind := v.target.Kind(); kind != reflect.Slice && kind != reflect.Map {
-		d.scalar(text, v.key, v.target)
-		return
-	}
-	var document yaml.Node
-	if err := yaml.Load([]byte(text), &document); err != nil || len(document.Content) != 1 {
-		d.mistake(v.key, "is not one YAML or JSON value such as [a, b]")
-		return
-	}
-	d.value(document.Content[0], v.key, v.target, func(int) string { return "environment variable " + name })
-}
-
-// variables lists the variables for the fields of a struct.
-func variables(target reflect.Value, key string) map[string]variable {
-	found := make(map[string]variable)
-	fields := fieldsOf(target.Type())
-	for i, name := range fields.names {
-		path, field := join(key, name), target.Field(fields.index[i])
-		if field.Kind() == reflect.Struct {
-			for name, nested := range variables(field, path) {
-				found[name] = nested
-			}
-			continue
-		}
-		found["AUTHSERVER_"+strings.ToUpper(strings.ReplaceAll(path, ".", "_"))] = variable{path, field}
-	}
-	return found
-}
-
-const maxSecretFile = 64 << 10 // bytes
-
-// secretFiles reads the file named by each X_file key into X.
-func (d *decoder) secretFiles(into any) { d.secretFilesOf(reflect.ValueOf(into).Elem(), "") }
-
-func (d *decoder) secretFilesOf(target reflect.Value, key string) {
-	fields := fieldsOf(target.Type())
-	for i, name := range fields.names {
-		field, path := target.Field(fields.index[i]), join(key, name)
-		switch field.Kind() {
-		case reflect.Struct:
-			d.secretFilesOf(field, path)
-		case reflect.Slice:
-			for j := range field.Len() {
-				if field.Index(j).Kind() == reflect.Struct {
-					d.secretFilesOf(field.Index(j), fmt.Sprintf("%s[%d]", path, j))
-				}
-			}
-		case reflect.String:
-			value := slices.Index(fields.names, strings.TrimSuffix(name, "_file"))
-			// The master key's file is read, and made, where the store is opened.
-			if strings.HasSuffix(name, "_file") && value >= 0 && field.String() != "" && path != "master_key_file" {
-				d.secretFile(path, field.String(), target.Field(fields.index[value]))
-			}
-		}
-	}
-}
-
-func (d *decoder) secretFile(key, name string, target reflect.Value) {
-	if target.String() != "" {
-		d.mistake(key, "is given beside %s; give one of them", strings.TrimSuffix(key, "_file"))
-		return
-	}
-	if !filepath.IsAbs(name) && d.name != "" {
-		name = filepath.Join(filepath.Dir(d.name), name)
-	}
-	content, err := readBounded(name, maxSecretFile)
-	if err != nil {
-		d.mistake(key, "cannot be read: %v", err)
-		return
-	}
-	secret := strings.TrimRight(string(content), "\r\n")
-	if secret == "" {
-		d.mistake(key, "%s is empty", name)
-	}
-	target.SetString(secret)
 }
 
 type structFields struct {
@@ -282,11 +245,12 @@ func fieldsOf(t reflect.Type) structFields {
 	return fields
 }
 
-func join(key, name string) string {
-	if key == "" {
-		return name
+// join puts a separator between two texts, unless the first is empty.
+func join(first, second, separator string) string {
+	if first == "" {
+		return second
 	}
-	return key + "." + name
+	return first + separator + second
 }
 
 func describe(node *yaml.Node) string {
@@ -307,57 +271,4 @@ func expected(t reflect.Type) string {
 		return "true or false"
 	}
 	return "text"
-}
-
-// suggest names the known word that a mistyped one most resembles.
-func suggest(word string, known []string) string {
-	best, distance := "", 4
-	for _, candidate := range known {
-		if n := editDistance(word, candidate); n < distance {
-			best, distance = candidate, n
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(", did you mean %s?", best)
-}
-
-// editDistance is the number of single-character edits between two words.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		previous := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := previous
-			if a[i] != b[j] {
-				replaced++
-			}
-			previous = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// hinted is an error with something to do about it.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-func withHint(err error, format string, args ...any) error {
-	return hinted{err, fmt.Sprintf(format, args...)}
-}
-
-func hintOf(err error) string {
-	var h hinted
-	errors.As(err, &h)
-	return h.hint
 }

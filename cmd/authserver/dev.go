@@ -7,9 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"authserver/authserver"
 
@@ -28,7 +26,7 @@ func newDevCommand() *cobra.Command {
 		Example: "  authserver dev --listen :9000",
 		Args:    arguments(0),
 		RunE: func(command *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(command.Context(), syscall.SIGTERM, os.Interrupt)
+			ctx, stop := untilSignal(command.Context())
 			defer stop()
 			return dev(ctx, address, command.OutOrStdout())
 		},
@@ -38,10 +36,10 @@ func newDevCommand() *cobra.Command {
 }
 
 func dev(ctx context.Context, address string, out io.Writer) (err error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return usageError{fmt.Errorf("--listen %q %w", address, checkAddress(address))}
+	if err := checkAddress(address); err != nil {
+		return usageError{withHint(fmt.Errorf("--listen %q %w", address, err), "--listen :9000")}
 	}
+	host, port, _ := net.SplitHostPort(address)
 	if host == "" {
 		host = "localhost"
 	}
@@ -49,15 +47,21 @@ func dev(ctx context.Context, address string, out io.Writer) (err error) {
 		return withHint(fmt.Errorf("--listen %s: the development server has public passwords and listens on this machine only", address),
 			"authserver serve is the server for others")
 	}
+	listener, err := listen(net.JoinHostPort(host, port), "--listen")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	_, port, _ = net.SplitHostPort(listener.Addr().String()) // another than 0
 	data, err := os.MkdirTemp("", "authserver-dev-")
 	if err != nil {
 		return fmt.Errorf("making a temporary directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
 	config := demoConfig("http://localhost:"+port, data)
-	config.Listen = net.JoinHostPort(host, port)
-	fmt.Fprintf(out, demoText, config.Issuer, demoAudience, config.Issuer, config.Issuer, config.Issuer, config.Issuer, config.Issuer)
-	return serve(ctx, config, newLogger("warn"))
+	return serve(ctx, config, listener, newLogger("warn"), func(*openedStore) {
+		fmt.Fprint(out, strings.NewReplacer("{issuer}", config.Issuer, "{audience}", demoAudience).Replace(demoText))
+	})
 }
 
 func demoConfig(issuer, data string) *config {
@@ -85,8 +89,8 @@ func demoConfig(issuer, data string) *config {
 
 const demoText = `authserver for development: public passwords, nothing is kept. Not for production.
 
-issuer    %s
-API       %s (go run ./resource-example serves it)
+issuer    {issuer}
+API       {audience} (go run ./resource-example serves it)
 clients   demo-service / demo-secret   client_credentials
           demo-web     / demo-secret   password, refresh_token
           demo-spa     (public)        refresh_token
@@ -94,17 +98,25 @@ users     alice / wonderland (role admin), bob / builder
 
 Lines to paste:
 
-# a token for a machine
-TOKEN=$(curl -s -u demo-service:demo-secret -d grant_type=client_credentials -d scope=orders:read %s/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-curl -s -H "Authorization: Bearer $TOKEN" localhost:8081/orders
+# the keys that verify tokens
+curl -s {issuer}/.well-known/jwks.json; echo
 
-# tokens for a person, with name and roles; then the next ones for the refresh token
-REFRESH=$(curl -s -u demo-web:demo-secret -d grant_type=password -d username=alice -d password=wonderland -d scope="profile roles orders:read orders:write" %s/token | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
-curl -s -u demo-web:demo-secret -d grant_type=refresh_token -d refresh_token=$REFRESH %s/token
+# a token for a machine, and a call of the API with it
+TOKEN=$(curl -s -u demo-service:demo-secret -d grant_type=client_credentials -d scope=orders:read {issuer}/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+curl -s -H "Authorization: Bearer $TOKEN" {audience}/orders; echo
 
-# is it still good? and: end it
-curl -s -u demo-web:demo-secret -d token=$REFRESH %s/introspect
-curl -s -u demo-web:demo-secret -d token=$REFRESH %s/revoke
+# tokens for a person, with name and roles
+ANSWER=$(curl -s -u demo-web:demo-secret -d grant_type=password -d username=alice -d password=wonderland -d scope="profile roles orders:read orders:write" {issuer}/token); echo "$ANSWER"
+
+# the next tokens, for the refresh token
+REFRESH=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
+ANSWER=$(curl -s -u demo-web:demo-secret -d grant_type=refresh_token -d refresh_token=$REFRESH {issuer}/token); echo "$ANSWER"
+
+# is the new refresh token good? end it, and ask again
+REFRESH=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
+curl -s -u demo-web:demo-secret -d token=$REFRESH {issuer}/introspect; echo
+curl -s -u demo-web:demo-secret -d token=$REFRESH {issuer}/revoke
+curl -s -u demo-web:demo-secret -d token=$REFRESH {issuer}/introspect; echo
 
 Stop with Ctrl-C.
 `

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -15,9 +15,9 @@ func main() { os.Exit(run(os.Args[1:])) }
 // run returns the exit status: 1 for a failure, 2 for a command line that makes
 // no sense.
 func run(args []string) int {
-	command := newRootCommand()
-	command.SetArgs(args)
-	err := command.Execute()
+	root := newRootCommand(time.Now())
+	root.SetArgs(args)
+	err := unknownNoun(root, root.Execute())
 	if err == nil {
 		return 0
 	}
@@ -26,16 +26,14 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "hint:", hint)
 	}
 	var usage usageError
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+	if errors.As(err, &usage) {
 		return 2
 	}
 	return 1
 }
 
-// usageError is a mistake on the command line.
-type usageError struct{ error }
-
-func newRootCommand() *cobra.Command {
+// newRootCommand returns the whole command line. started is when the process did.
+func newRootCommand(started time.Time) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "authserver",
 		Short: "An OAuth 2.1 and OpenID Connect authorization server in one binary",
@@ -49,20 +47,44 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
 		return usageError{withHint(err, "%s --help", command.CommandPath())}
 	})
-	root.AddCommand(newDevCommand(), newServeCommand(), newConfigCommand(), newTokenCommand(), newUserCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newTokenCommand(), newUserCommand(), newVersionCommand())
 	return root
 }
 
+// unknownNoun makes a usage error of cobra's untyped one about an unknown command.
+func unknownNoun(root *cobra.Command, err error) error {
+	var noun string
+	if err == nil {
+		return nil
+	}
+	if _, mismatch := fmt.Sscanf(err.Error(), "unknown command %q", &noun); mismatch != nil {
+		return err
+	}
+	return usageError{withHint(fmt.Errorf("unknown command %q%s", noun, suggest(noun, verbsOf(root))), "authserver --help")}
+}
+
+func verbsOf(command *cobra.Command) []string {
+	var verbs []string
+	for _, verb := range command.Commands() {
+		verbs = append(verbs, verb.Name())
+	}
+	return verbs
+}
+
 // group is a noun whose verbs are its subcommands.
-func group(noun, short string, verbs ...*cobra.Command) *cobra.Command {
+func group(noun, short, example string, verbs ...*cobra.Command) *cobra.Command {
 	command := &cobra.Command{
-		Use:   noun,
-		Short: short,
+		Use:     noun,
+		Short:   short,
+		Example: example,
+		// So that the complaint is about an unknown verb and not about its flags.
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 		RunE: func(command *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{withHint(fmt.Errorf("%s needs a verb", noun), "%s --help", command.CommandPath())}
+			err := fmt.Errorf("%s needs a verb", noun)
+			if len(args) > 0 {
+				err = fmt.Errorf("unknown verb %q for %q%s", args[0], command.CommandPath(), suggest(args[0], verbsOf(command)))
 			}
-			return usageError{withHint(fmt.Errorf("unknown verb %q for %q", args[0], command.CommandPath()), "%s --help", command.CommandPath())}
+			return usageError{withHint(err, "%s --help", command.CommandPath())}
 		},
 	}
 	command.AddCommand(verbs...)
@@ -72,21 +94,39 @@ func group(noun, short string, verbs ...*cobra.Command) *cobra.Command {
 // arguments requires a number of arguments, else it is a usage error.
 func arguments(n int) cobra.PositionalArgs {
 	return func(command *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{withHint(fmt.Errorf("%s takes %d arguments, %d were given", command.CommandPath(), n, len(args)), "%s", command.UseLine())}
+		if len(args) == n {
+			return nil
 		}
-		return nil
+		plural := "s"
+		if n == 1 {
+			plural = ""
+		}
+		return usageError{withHint(fmt.Errorf("%s takes %d argument%s, %d given", command.CommandPath(), n, plural, len(args)), "%s", command.UseLine())}
 	}
 }
+
+// outputFormat is the value of -o.
+type outputFormat string
+
+const (
+	outputText outputFormat = "text"
+	outputJSON outputFormat = "json"
+)
 
 // outputFlag adds -o to a command that prints data.
-func outputFlag(command *cobra.Command, output *string) {
-	command.Flags().StringVarP(output, "output", "o", "text", "text or json")
+func outputFlag(command *cobra.Command) *outputFormat {
+	output := outputText
+	command.Flags().VarP(&output, "output", "o", "text or json")
+	return &output
 }
 
-func checkOutput(output string) error {
-	if output != "text" && output != "json" {
-		return usageError{fmt.Errorf("output %q is unknown; allowed are text and json", output)}
+func (o *outputFormat) String() string { return string(*o) }
+func (o *outputFormat) Type() string   { return "format" }
+
+func (o *outputFormat) Set(text string) error {
+	if text != string(outputText) && text != string(outputJSON) {
+		return errors.New("allowed are text and json")
 	}
+	*o = outputFormat(text)
 	return nil
 }

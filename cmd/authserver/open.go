@@ -68,16 +68,16 @@ func masterKey(ctx context.Context, config *config, opened store.Store, log *slo
 		return master, nil
 	}
 	name := config.MasterKeyFile
-	text, err := readBounded(name, maxSecretFile)
+	text, mode, err := readFile(name, maxSecretFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newMasterKey(ctx, name, opened, log)
 	}
 	if err != nil {
 		return keys.MasterKey{}, fmt.Errorf("reading the master key: %w", err)
 	}
-	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o007 != 0 {
-		return keys.MasterKey{}, withHint(fmt.Errorf("the master key file %s can be read by every user of this machine (mode %04o)",
-			name, info.Mode().Perm()), "chmod 600 %s", name)
+	if mode.Perm()&0o007 != 0 {
+		return keys.MasterKey{}, withHint(fmt.Errorf("the master key file %s is open to every user of this machine (mode %04o)",
+			name, mode.Perm()), "chmod 600 %s", name)
 	}
 	master, err := keys.ParseMasterKey(text)
 	if err != nil {
@@ -103,15 +103,28 @@ func newMasterKey(ctx context.Context, name string, opened store.Store, log *slo
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return master, fmt.Errorf("making a place for the master key: %w", err)
 	}
-	// O_EXCL: never over a key that another process has just made.
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return master, fmt.Errorf("writing the master key: %w", err)
-	}
-	_, err = file.Write(master.Text())
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return master, fmt.Errorf("writing the master key: %w", err)
+	if err := writeDurably(name, master.Text()); err != nil {
+		return keys.MasterKey{}, fmt.Errorf("writing the master key: %w", err)
 	}
 	log.Info("created the master key: keep a copy, without it the signing keys are lost", "file", name, "id", master.ID())
 	return master, nil
+}
+
+// writeDurably makes a file for its owner only. When it returns, the file survives
+// a power cut: keys that are sealed with it would be lost otherwise.
+func writeDurably(name string, content []byte) error {
+	// O_EXCL: never over a key that another process has just made.
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	directory, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(directory.Sync(), directory.Close())
 }

@@ -26,7 +26,7 @@ import (
 
 const drain = 10 * time.Second // how long requests in flight may take after SIGTERM
 
-func newServeCommand() *cobra.Command {
+func newServeCommand(started time.Time) *cobra.Command {
 	var file string
 	command := &cobra.Command{
 		Use:   "serve",
@@ -38,19 +38,34 @@ func newServeCommand() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			config, warnings, err := loadConfig(file, os.Environ())
 			for _, warning := range warnings {
-				fmt.Fprintln(os.Stderr, "warning:", warning)
+				fmt.Fprintln(command.ErrOrStderr(), "warning:", warning)
 			}
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(command.Context(), syscall.SIGTERM, os.Interrupt)
+			listener, err := listen(config.Listen, "listen")
+			if err != nil {
+				return err
+			}
+			ctx, stop := untilSignal(command.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop) // a second signal ends the process at once
-			return serve(ctx, config, newLogger(config.Log.Level))
+			log := newLogger(config.Log.Level)
+			return serve(ctx, config, listener, log, func(opened *openedStore) {
+				log.Info("serving", "issuer", config.Issuer, "address", listener.Addr().String(), "store", opened.description,
+					"durability", opened.durability, "version", currentVersion().Version, "ready_after", time.Since(started).String())
+			})
 		},
 	}
 	command.Flags().StringVar(&file, "config", "", "configuration file (authserver.yaml if it exists)")
 	return command
+}
+
+// untilSignal returns a context that ends with the first signal to stop. A second
+// one ends the process at once.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 func newLogger(level string) *slog.Logger {
@@ -59,14 +74,10 @@ func newLogger(level string) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: threshold}))
 }
 
-// serve is the composition root: it opens what the server is made of, serves
-// until ctx ends, and closes everything in the opposite order.
-func serve(ctx context.Context, config *config, log *slog.Logger) (err error) {
-	started := time.Now()
-	listener, err := listen(config.Listen, "listen")
-	if err != nil {
-		return err
-	}
+// serve is the composition root: it opens what the server is made of, announces
+// that it is ready, serves until ctx ends, and closes everything in the opposite
+// order.
+func serve(ctx context.Context, config *config, listener net.Listener, log *slog.Logger, announce func(*openedStore)) (err error) {
 	defer listener.Close()
 	opened, err := openStore(ctx, config, log)
 	if err != nil {
@@ -109,8 +120,7 @@ func serve(ctx context.Context, config *config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer metrics.Close()
-	log.Info("serving", "issuer", config.Issuer, "address", listener.Addr().String(), "store", opened.description,
-		"durability", opened.durability, "version", currentVersion().Version, "ready_after", time.Since(started).String())
+	announce(opened)
 	return serveUntil(ctx, public, listener, log)
 }
 
@@ -134,6 +144,7 @@ func serveUntil(ctx context.Context, server *http.Server, listener net.Listener,
 	finish, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
+		server.Close()
 		return fmt.Errorf("stopping: some requests took longer than %s: %w", drain, err)
 	}
 	log.Info("stopped")
@@ -156,7 +167,7 @@ func serveMetrics(address string, registry *prometheus.Registry, log *slog.Logge
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	server := httpServer(mux, log)
-	if address == "off" {
+	if address == metricsOff {
 		return server, nil
 	}
 	listener, err := listen(address, "metrics_listen")

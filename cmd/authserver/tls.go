@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-const certificateCheck = 5 * time.Second
+const certificateCheck = time.Second // between looks at the files, at most
 
 // certificate is a certificate whose files are read again when they change. A new
 // pair that cannot be used leaves the old one in place.
@@ -35,7 +35,7 @@ func newCertificate(files tlsConfig, log *slog.Logger) (*certificate, error) {
 		err = c.load(state)
 	}
 	if err != nil {
-		return nil, withHint(fmt.Errorf("tls: %w", err), "tls.cert_file holds the certificate and its chain, tls.key_file its private key, both in PEM")
+		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return c, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"golang.org/x/term"
 )
 
+const maxPasswordLine = 4096 // bytes; far more than a password may have
+
 func newUserCommand() *cobra.Command {
 	hash := &cobra.Command{
 		Use:   "hash",
@@ -22,26 +25,33 @@ func newUserCommand() *cobra.Command {
 			"prints the argon2id hash that users[].password_hash takes.",
 		Example: "  authserver user hash",
 		Args:    arguments(0),
-		RunE: func(command *cobra.Command, _ []string) error {
-			password, err := readPassword(os.Stdin, command.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			phc, err := authserver.HashPassword(password)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(command.OutOrStdout(), phc)
-			return nil
-		},
 	}
-	return group("user", "Manage users", hash)
+	output := outputFlag(hash)
+	hash.RunE = func(command *cobra.Command, _ []string) error {
+		password, err := readPassword(os.Stdin, command.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		phc, err := authserver.HashPassword(password)
+		if err != nil {
+			return err
+		}
+		if *output == outputJSON {
+			return json.NewEncoder(command.OutOrStdout()).Encode(map[string]string{"password_hash": phc})
+		}
+		_, err = fmt.Fprintln(command.OutOrStdout(), phc)
+		return err
+	}
+	return group("user", "Make what the configuration says of users", "  authserver user hash", hash)
 }
 
 // readPassword asks twice at a terminal, and takes one line from anything else.
 func readPassword(in *os.File, prompt io.Writer) (string, error) {
 	if !term.IsTerminal(int(in.Fd())) {
-		line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
+		line, err := bufio.NewReader(io.LimitReader(in, maxPasswordLine)).ReadString('\n')
+		if len(line) == maxPasswordLine {
+			return "", errors.New("the line is too long for a password")
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("reading the password: %w", err)
 		}

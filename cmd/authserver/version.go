@@ -11,12 +11,12 @@ import (
 
 type versionInfo struct {
 	Version  string `json:"version"`
-	Revision string `json:"revision,omitempty"`
+	Revision string `json:"revision"` // of the source
 	Go       string `json:"go"`
 }
 
 func currentVersion() versionInfo {
-	version := versionInfo{Version: "(devel)", Go: runtime.Version()}
+	version := versionInfo{Version: "(devel)", Revision: "unknown", Go: runtime.Version()}
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
 		return version
@@ -33,21 +33,15 @@ func currentVersion() versionInfo {
 }
 
 func newVersionCommand() *cobra.Command {
-	var output string
-	command := &cobra.Command{
-		Use: "version", Short: "Print the version", Example: "  authserver version -o json", Args: arguments(0),
-		RunE: func(command *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
-				return err
-			}
-			version := currentVersion()
-			if output == "json" {
-				return json.NewEncoder(command.OutOrStdout()).Encode(version)
-			}
-			fmt.Fprintf(command.OutOrStdout(), "authserver %s %s %s\n", version.Version, version.Revision, version.Go)
-			return nil
-		},
+	command := &cobra.Command{Use: "version", Short: "Print the version", Example: "  authserver version -o json", Args: arguments(0)}
+	output := outputFlag(command)
+	command.RunE = func(command *cobra.Command, _ []string) error {
+		version := currentVersion()
+		if *output == outputJSON {
+			return json.NewEncoder(command.OutOrStdout()).Encode(version)
+		}
+		_, err := fmt.Fprintf(command.OutOrStdout(), "authserver %s\nrevision   %s\ngo         %s\n", version.Version, version.Revision, version.Go)
+		return err
 	}
-	outputFlag(command, &output)
 	return command
 }
