@@ -2,30 +2,10 @@ package authserver
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
-	"time"
 
-	"authserver/internal/accesstoken"
 	"authserver/internal/intake"
-	"authserver/store"
 )
-
-// revocationLog is the log to which every revocation is appended before it is
-// acknowledged.
-const revocationLog = "revocations"
-
-// revocation says what has ended. It is the record of a revoked access token and
-// the event in the log.
-type revocation struct {
-	Token  string `json:"jti,omitempty"`      // one access token, or
-	Grant  string `json:"grant_id,omitempty"` // all tokens of a grant
-	Reason string `json:"reason"`
-	At     int64  `json:"at"`    // seconds since 1970
-	Until  int64  `json:"until"` // when the last token that it ends has expired
-}
 
 // handleRevoke is RFC 7009. A refresh token ends its grant; an access token ends
 // itself. Unknown tokens are revoked already (§2.2).
@@ -84,35 +64,3 @@ func (s *Server) revokeAccessToken(ctx context.Context, c *client, token *intake
 
 // errNotYours: RFC 7009 §2.1 has such a request refused; the token lives on.
 var errNotYours = invalidRequest("the token was issued to another client")
-
-// endGrant ends a grant and with it all its tokens: its record is gone when it
-// returns, and the revocation is in the log.
-func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
-	if err := s.grants.Delete(ctx, grantID); err != nil {
-		return fmt.Errorf("ending a grant: %w", err)
-	}
-	return s.publish(ctx, revocation{Grant: grantID, Reason: reason, Until: time.Now().Add(s.tokens.Access).Unix()})
-}
-
-// endToken ends one access token.
-func (s *Server) endToken(ctx context.Context, claims accesstoken.Claims) error {
-	r := revocation{Token: claims.ID, Reason: "revoked_by_client", At: time.Now().Unix(), Until: claims.Expires}
-	err := s.revoked.Create(ctx, claims.ID, r, time.Unix(claims.Expires, 0).Add(time.Minute))
-	if err != nil && !errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("revoking an access token: %w", err)
-	}
-	return s.publish(ctx, r)
-}
-
-func (s *Server) publish(ctx context.Context, r revocation) error {
-	r.At = time.Now().Unix()
-	event, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding a revocation: %w", err)
-	}
-	// A revocation matters as long as a token that it ends could be accepted.
-	if _, err := s.store.Append(ctx, revocationLog, event, s.tokens.Access+2*time.Minute); err != nil {
-		return fmt.Errorf("logging a revocation: %w", err)
-	}
-	return nil
-}
