@@ -55,7 +55,7 @@ var arrows = []room{
 		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", jose}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
 
-	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier",
+	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier", "internal/accesstoken",
 		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
 	{path: "resource-example", imports: []string{"verifier"}, tests: []string{"authserver/authservertest"}},
 }
