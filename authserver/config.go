@@ -31,6 +31,10 @@ type Config struct {
 	// sign-ins are throttled by address. No other use is made of such headers.
 	TrustedProxies []netip.Prefix
 
+	// Login draws the pages that people see. Without one nobody signs in with a
+	// browser: there is no authorization endpoint. Package authserver/login has one.
+	Login Login
+
 	Store    store.Store           // required
 	Keys     *keys.Manager         // required; the caller runs and closes it
 	Logger   *slog.Logger          // slog.Default() when nil
