@@ -8,36 +8,56 @@ import (
 	"time"
 
 	"authserver/internal/accesstoken"
+	"authserver/internal/feed"
 	"authserver/store"
 )
 
 // revocationLog is the log to which every revocation is appended before it is
-// acknowledged.
+// acknowledged. Its events are JSON, one revocation each. Servers of different
+// versions share it, so a reader takes what it does not know for the most that it
+// could mean; see entries. An event that is in the log twice counts once.
 const revocationLog = "revocations"
+
+// revocationVersion is of the events that this server writes. It grows when older
+// servers would misunderstand what newer ones write.
+const revocationVersion = 1
+
+// revocationSlack is how much longer than the longest token's lifetime a
+// revocation matters: the verifiers' leeway, and clocks that differ.
+const revocationSlack = 3 * time.Minute
 
 // revocation says what has ended: exactly one of a token, a grant, a session, a
 // subject, a client or a key. It is the event in the log, and the record of a
 // revoked access token. Times are seconds since 1970.
 type revocation struct {
+	Version int    `json:"v"`
 	Token   string `json:"jti,omitempty"`       // one access token
 	Grant   string `json:"grant_id,omitempty"`  // all tokens of a grant
 	Session string `json:"sid,omitempty"`       // all tokens of a session
 	Subject string `json:"sub,omitempty"`       // all tokens of a user that were issued at or before Before
 	Client  string `json:"client_id,omitempty"` // all tokens of a client that were issued at or before Before
 	Key     string `json:"kid,omitempty"`       // all tokens that a key signed
-	Before  int64  `json:"before,omitempty"`
+	Before  int64  `json:"before,omitempty"`    // At when absent
 	Reason  string `json:"reason"`
 	At      int64  `json:"at"`
-	Until   int64  `json:"until"` // when the last token that it ends has expired
+	Until   int64  `json:"until"` // when the last token that it ends is accepted nowhere any more
+
+	// Fence ends nothing: whoever wrote it asks to be told where all events before
+	// it are enforced. See enforced.
+	Fence string `json:"fence,omitempty"`
 }
 
 // endGrant ends a grant and with it all its tokens: its record is gone when it
-// returns, and the revocation is in the log.
+// returns, and the revocation is in the log. It is there first, so that nobody who
+// repeats a call that failed half way finds the record gone and logs nothing.
 func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
+	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {
+		return err
+	}
 	if err := s.grants.Delete(ctx, grantID); err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
 	}
-	return s.publish(ctx, revocation{Grant: grantID, Reason: reason, Until: time.Now().Add(s.tokens.Access).Unix()})
+	return nil
 }
 
 // endToken ends one access token.
@@ -47,18 +67,63 @@ func (s *Server) endToken(ctx context.Context, claims accesstoken.Claims) error 
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("revoking an access token: %w", err)
 	}
+	r.Until += int64(revocationSlack.Seconds())
 	return s.publish(ctx, r)
 }
 
+// publish is the one door to the log: what it returned nil for is kept there for
+// as long as it matters. It fills in Version and At, and Until and Before unless
+// they are set.
 func (s *Server) publish(ctx context.Context, r revocation) error {
-	r.At = time.Now().Unix()
+	now := time.Now()
+	keep := s.keys.LongestToken() + revocationSlack
+	r.Version, r.At = revocationVersion, now.Unix()
+	if r.Until == 0 {
+		r.Until = now.Add(keep).Unix()
+	}
+	if r.Before == 0 && (r.Subject != "" || r.Client != "") {
+		r.Before = r.At
+	}
 	event, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encoding a revocation: %w", err)
 	}
-	// A revocation matters as long as a token that it ends could be accepted.
-	if _, err := s.store.Append(ctx, revocationLog, event, s.tokens.Access+2*time.Minute); err != nil {
+	if _, err := s.store.Append(ctx, revocationLog, event, keep); err != nil {
 		return fmt.Errorf("logging a revocation: %w", err)
 	}
 	return nil
+}
+
+// entries returns an event of the log as it goes to the verifiers. All that it names
+// is ended. One that names nothing known, that a later version wrote or that cannot
+// be read ends every token issued until then as well: people refresh, and nothing
+// that was revoked is accepted.
+func (s *Server) entries(event []byte) (r revocation, entries feed.Entries, understood bool) {
+	err := json.Unmarshal(event, &r)
+	if err != nil || r.At == 0 {
+		r = revocation{At: time.Now().Unix()}
+	}
+	ttl := s.keys.LongestToken() + revocationSlack
+	if r.Until > r.At { // both by the writer's clock
+		ttl = min(ttl, time.Duration(r.Until-r.At)*time.Second)
+	}
+	add := func(level feed.Level, value string, before int64) {
+		if value != "" {
+			entries = append(entries, feed.NewEntry(level, value, ttl, before))
+		}
+	}
+	if r.Before == 0 {
+		r.Before = r.At
+	}
+	add(feed.Token, r.Token, 0)
+	add(feed.Grant, r.Grant, 0)
+	add(feed.Session, r.Session, 0)
+	add(feed.Subject, r.Subject, r.Before)
+	add(feed.Client, r.Client, r.Before)
+	add(feed.KeyID, r.Key, 0)
+	understood = err == nil && r.Version <= revocationVersion && (len(entries) > 0 || r.Fence != "")
+	if !understood {
+		add(feed.Issuer, s.issuer, r.At)
+	}
+	return r, entries, understood
 }

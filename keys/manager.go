@@ -243,6 +243,20 @@ func (m *Manager) AccessKey(kid string) (algorithm string, key crypto.PublicKey,
 	return p.algorithm, p.key, ok
 }
 
+// LongestToken returns the lifetime of the longest token that AccessKey's keys may
+// have signed, also before the configuration changed and at other instances.
+func (m *Manager) LongestToken() time.Duration {
+	longest := m.config.TokenLifetime
+	for _, r := range m.current.Load().set.Rings {
+		for _, k := range r.Keys {
+			if r.Name != RefreshRing {
+				longest = max(longest, k.Lifetime)
+			}
+		}
+	}
+	return longest
+}
+
 // RefreshKey is AccessKey for refresh tokens: it finds the keys of RefreshRing only.
 func (m *Manager) RefreshKey(kid string) (algorithm string, key crypto.PublicKey, ok bool) {
 	p, ok := m.current.Load().refresh[kid]

@@ -43,6 +43,7 @@ var arrows = []room{
 	{path: "store/redisstore", imports: []string{"store", redis}, tests: []string{"store/storetest", "internal/redistest"}},
 
 	{path: "internal/accesstoken"},
+	{path: "internal/feed", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 	{path: "internal/intake", imports: []string{jose}},
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
@@ -51,8 +52,8 @@ var arrows = []room{
 
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 
-	{path: "authserver", imports: []string{"store", "keys", "internal/accesstoken", "internal/intake", router, argon2, prometheus},
-		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", jose}},
+	{path: "authserver", imports: []string{"store", "keys", "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus},
+		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", jose}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier", "internal/accesstoken",
