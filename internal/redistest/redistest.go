@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -133,22 +132,4 @@ func StartCluster(t testing.TB) string {
 		}
 	}
 	return "redis+cluster://" + strings.Join(addrs, ",")
-}
-
-// StartSentinel runs a primary and one Sentinel that watches it under the name
-// "primary", and returns their store URL.
-func StartSentinel(t testing.TB) string {
-	t.Helper()
-	host, port, _ := strings.Cut(Start(t).Addr, ":")
-	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir()}
-	_, own, _ := strings.Cut(s.Addr, ":")
-	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 1\n", own, s.dir, host, port)
-	path := filepath.Join(s.dir, "sentinel.conf") // Sentinel writes what it learns into it
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.args = []string{path, "--sentinel"}
-	s.Restart()
-	t.Cleanup(s.Kill)
-	return "redis+sentinel://" + s.Addr + "/primary"
 }

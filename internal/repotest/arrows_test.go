@@ -39,7 +39,7 @@ const (
 var arrows = []room{
 	{path: "store"},
 	{path: "store/storetest", imports: []string{"store"}, tests: []string{"store/boltstore"}},
-	{path: "store/boltstore", imports: []string{"store", bolt}, tests: []string{"store/storetest"}},
+	{path: "store/boltstore", imports: []string{"store", bolt}, tests: []string{"store/storetest", "golang.org/x/sys/unix"}},
 	{path: "store/redisstore", imports: []string{"store", redis}, tests: []string{"store/storetest", "internal/redistest"}},
 
 	{path: "internal/accesstoken"},

@@ -144,7 +144,8 @@ func parseURL(text string) (*redis.UniversalOptions, error) {
 }
 
 // Durability says what an acknowledged write survives: "fsync" a crash of Redis's
-// machine, "async" only one of authserver.
+// machine, "async" only one of authserver. Behind Sentinel it is "async": the
+// replica that is promoted may lack the last writes.
 func (s *Store) Durability() string {
 	if s.async.Load() {
 		return "async"
@@ -158,6 +159,10 @@ func (s *Store) check(ctx context.Context, options *redis.UniversalOptions, log 
 	defer cancel()
 	if local := loopback(options.Addrs); !local && options.TLSConfig == nil {
 		log.Warn("the connection to Redis is not encrypted: use rediss://, or a network that nobody else is on")
+	}
+	if options.MasterName != "" {
+		s.async.Store(true)
+		log.Warn("Redis replicates after it has acknowledged: a failover can lose the last writes")
 	}
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return s.checkNode(ctx, node, log) })
@@ -253,8 +258,7 @@ func operation() []byte {
 	return id
 }
 
-// expiry is an instant as the scripts take it, in milliseconds.
-// which take none before 1970.
+// expiry is an instant in milliseconds as the scripts take it, none before 1970.
 func expiry(t time.Time) int64 { return max(t.UnixMilli(), 1) }
 
 var _ store.Store = (*Store)(nil)

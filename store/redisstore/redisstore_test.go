@@ -39,16 +39,6 @@ func TestContractOnCluster(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, url) })
 }
 
-func TestContractThroughSentinel(t *testing.T) {
-	url := redistest.StartSentinel(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, url) })
-	other := strings.TrimSuffix(url, "primary") + "other"
-	if s, err := redisstore.Open(t.Context(), redisstore.Options{URL: other}); err == nil {
-		s.Close()
-		t.Error("a name that Sentinel does not know leads to a store")
-	}
-}
-
 // What Redis cannot keep is refused or warned of at the start.
 func TestOpenChecks(t *testing.T) {
 	host, port, _ := strings.Cut(redistest.Start(t).Addr, ":")

@@ -1,0 +1,77 @@
+package redistest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Sentinels are three Sentinels and the servers that they watch under the name
+// "primary".
+type Sentinels struct {
+	Servers []*Server // the first was the primary at the start, the others its replicas
+
+	watching []*Server
+}
+
+// StartSentinels runs a primary, a number of replicas and the Sentinels, and
+// returns when each knows all others.
+func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
+	t.Helper()
+	primary := Start(t, args...)
+	host, port, _ := strings.Cut(primary.Addr, ":")
+	all := &Sentinels{Servers: []*Server{primary}}
+	for range replicas {
+		all.Servers = append(all.Servers, Start(t, append(args, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")...))
+	}
+	for range 3 {
+		all.watching = append(all.watching, startSentinel(t, primary))
+	}
+	for _, replica := range all.Servers[1:] {
+		await(t, "a replica does not follow its primary", func() bool { return strings.Contains(replica.ask("INFO replication"), "master_link_status:up") })
+	}
+	want := fmt.Sprintf("slaves=%d,sentinels=3", replicas)
+	for _, sentinel := range all.watching {
+		await(t, "the Sentinels do not find each other", func() bool { return strings.Contains(sentinel.ask("INFO sentinel"), want) })
+	}
+	return all
+}
+
+// startSentinel runs one Sentinel. Two must agree that the primary is gone.
+func startSentinel(t testing.TB, primary *Server) *Server {
+	t.Helper()
+	host, port, _ := strings.Cut(primary.Addr, ":")
+	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir()}
+	_, own, _ := strings.Cut(s.Addr, ":")
+	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 2\n"+
+		"sentinel down-after-milliseconds primary 1000\nsentinel failover-timeout primary 5000\n", own, s.dir, host, port)
+	path := filepath.Join(s.dir, "sentinel.conf") // Sentinel writes what it learns into it
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.args = []string{path, "--sentinel"}
+	s.Restart()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// URL is the store URL of the Sentinels.
+func (all *Sentinels) URL() string {
+	var addrs []string
+	for _, sentinel := range all.watching {
+		addrs = append(addrs, sentinel.Addr)
+	}
+	return "redis+sentinel://" + strings.Join(addrs, ",") + "/primary"
+}
+
+func await(t testing.TB, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(what)
+		}
+	}
+}
