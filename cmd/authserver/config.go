@@ -34,6 +34,9 @@ type config struct {
 	Store             string                `yaml:"store"`
 	StorePassword     string                `yaml:"store_password"`
 	StorePasswordFile string                `yaml:"store_password_file"`
+	StoreCAFile       string                `yaml:"store_ca_file"`
+	StoreCertFile     string                `yaml:"store_cert_file"`
+	StoreKeyFile      string                `yaml:"store_key_file"`
 	MasterKey         string                `yaml:"master_key"`
 	MasterKeyFile     string                `yaml:"master_key_file"`
 	TLS               tlsConfig             `yaml:"tls"`
@@ -91,6 +94,7 @@ func loadConfig(file string, environ []string) (c *config, warnings []string, er
 	if readable {
 		c.check(d)
 		c.checkCertificate(d)
+		c.checkStoreTLS(d)
 	}
 	if len(d.mistakes) > 0 {
 		return nil, d.warnings, mistakes(d.mistakes)

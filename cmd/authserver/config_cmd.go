@@ -103,7 +103,7 @@ func (c *config) summary() summary {
 		Clients: len(c.Clients), Users: len(c.Users),
 	}
 	if c.Store != "" {
-		s.Store, s.Durability = "Redis", "what Redis is configured for; the server asks at the start and logs it"
+		s.Store, s.Durability = c.describeRedis(), "what Redis is configured for; the server asks at the start and logs it"
 	}
 	if c.MasterKey != "" {
 		s.MasterKey = "the configuration"

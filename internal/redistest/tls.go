@@ -14,20 +14,31 @@ import (
 	"time"
 )
 
-// StartTLS runs a server that also listens with TLS. It returns the store URL of
-// that port, by IP address, and the authority that its certificate is from.
-func StartTLS(t testing.TB) (url string, authority *x509.CertPool) {
+// TLS is a server that listens with TLS, too. Its certificate has signed itself.
+type TLS struct {
+	URL             string // the store URL of the port with TLS, by IP address
+	CertificateFile string // of the server, and good for a client that must have one
+	KeyFile         string
+}
+
+// StartTLS runs a server that also listens with TLS; mutual says whether it asks
+// clients for a certificate, which is then the server's own.
+func StartTLS(t testing.TB, mutual bool) TLS {
 	t.Helper()
-	certificate, key, authority := makeCertificate(t)
+	certificate, key := makeCertificate(t)
 	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
-	Start(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-auth-clients", "no")
-	return "rediss://" + addr, authority
+	args := []string{"--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"}
+	if mutual {
+		args[len(args)-1] = "yes"
+	}
+	Start(t, args...)
+	return TLS{"rediss://" + addr, certificate, key}
 }
 
 // makeCertificate makes a certificate for 127.0.0.1 that has signed itself, and
 // returns the files that it and its key are in.
-func makeCertificate(t testing.TB) (certificateFile, keyFile string, authority *x509.CertPool) {
+func makeCertificate(t testing.TB) (certificateFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -36,7 +47,7 @@ func makeCertificate(t testing.TB) (certificateFile, keyFile string, authority *
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -46,14 +57,8 @@ func makeCertificate(t testing.TB) (certificateFile, keyFile string, authority *
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority = x509.NewCertPool()
-	parsed, err := x509.ParseCertificate(certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	authority.AddCert(parsed)
 	dir := t.TempDir()
-	return writePEM(t, dir, "CERTIFICATE", certificate), writePEM(t, dir, "PRIVATE KEY", private), authority
+	return writePEM(t, dir, "CERTIFICATE", certificate), writePEM(t, dir, "PRIVATE KEY", private)
 }
 
 func writePEM(t testing.TB, dir, kind string, der []byte) string {

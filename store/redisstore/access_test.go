@@ -20,8 +20,8 @@ import (
 )
 
 func TestContractOverTLS(t *testing.T) {
-	url, authority := redistest.StartTLS(t)
-	options := redisstore.Options{URL: url, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	server := redistest.StartTLS(t, false)
+	options := redisstore.Options{URL: server.URL, Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 	var unknown x509.UnknownAuthorityError
 	if s, err := redisstore.Open(t.Context(), options); !errors.As(err, &unknown) {
 		if err == nil {
@@ -29,6 +29,12 @@ func TestContractOverTLS(t *testing.T) {
 		}
 		t.Fatalf("with a certificate of nobody we trust: %v", err)
 	}
+	certificate, err := os.ReadFile(server.CertificateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := x509.NewCertPool()
+	authority.AppendCertsFromPEM(certificate)
 	options.TLSConfig = &tls.Config{RootCAs: authority}
 	storetest.Run(t, func(t *testing.T) store.Store {
 		s, err := redisstore.Open(t.Context(), options)
