@@ -60,6 +60,10 @@ func TestRevoke(t *testing.T) {
 	if a := revoke(web, "unknown"); a.status != http.StatusOK {
 		t.Errorf("unknown token: %d %s", a.status, a.raw)
 	}
+	// ATTACKS IR-11: another spelling is refused, for a 200 would say that it is dead.
+	for _, spelling := range []string{access + "=", " " + access, strings.Replace(access, ".", " .", 1)} {
+		refused(t, "another spelling", revoke(web, spelling), 400, "invalid_request")
+	}
 	if introspect(t, s, web, access).body["active"] != true {
 		t.Fatal("the token died of somebody else's request")
 	}

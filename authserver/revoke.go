@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"authserver/internal/intake"
 )
@@ -23,7 +24,11 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) (any, erro
 		return nil, invalidRequest("token is missing")
 	}
 	token, err := intake.Parse(raw)
-	if err != nil {
+	if err != nil && strings.Count(raw, ".") == 2 {
+		// A caller who reads 200 believes that the token is dead, and another
+		// spelling of it (padding, a space) may be alive: ATTACKS IR-11.
+		return nil, invalidRequest("the token is malformed; send it exactly as it was issued").because(err)
+	} else if err != nil {
 		return nil, nil
 	}
 	if token.Type == refreshTokenType {

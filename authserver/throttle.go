@@ -90,6 +90,16 @@ func (t throttle) succeeded(ctx context.Context, a attempt) error {
 	return nil
 }
 
+// withdraw takes back an attempt whose password nobody has looked at, even when
+// the caller has gone.
+func (t throttle) withdraw(ctx context.Context, a attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_, err1 := t.store.Add(ctx, "failures/"+a.account, -1, throttleWindow)
+	_, err2 := t.store.Add(ctx, "failures/"+a.address, -1, throttleWindow)
+	return errors.Join(err1, err2)
+}
+
 // delayAfter is 1s, 2s, 4s … for the first, second, third attempt too many.
 func delayAfter(excess int64) time.Duration {
 	if excess > 10 {

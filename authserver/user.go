@@ -74,8 +74,8 @@ func (s *Server) signIn(ctx context.Context, username, password string, address 
 		hash = s.passwords.nobody
 	}
 	matches, err := s.passwords.verify(ctx, hash, password)
-	if err != nil {
-		return user{}, err
+	if err != nil { // nothing was tried: a busy server must not slow down people who come back
+		return user{}, errors.Join(err, s.throttle.withdraw(ctx, attempt))
 	}
 	if !matches || !known || u.disabled {
 		s.log.Info("sign-in refused", "event", "sign_in_refused", "username", username, "address", address.String(),

@@ -66,17 +66,23 @@ func run(binary string, duration time.Duration, rounds, clients int) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	if err := measureFirstStarts(binary, 2*rounds+1); err != nil {
+		return fmt.Errorf("first start: %w", err)
+	}
+	if err := measureSignIns(binary, 500); err != nil {
+		return fmt.Errorf("parallel sign-ins: %w", err)
+	}
 	return nil
 }
 
 func measureStore(binary, name string, redisArgs []string, duration time.Duration, rounds, clients int) error {
-	directory, err := os.MkdirTemp("", "authserver-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(directory)
 	store := ""
 	if redisArgs != nil {
+		directory, err := os.MkdirTemp("", "authserver-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(directory)
 		port, err := freePort()
 		if err != nil {
 			return err
@@ -95,28 +101,18 @@ func measureStore(binary, name string, redisArgs []string, duration time.Duratio
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
-	phc, err := hashPassword(binary)
+	directory, base, err := prepare(binary, store, 0)
 	if err != nil {
 		return err
 	}
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	config := fmt.Sprintf("issuer: http://localhost:%s\nlisten: localhost:%s\nmetrics_listen: \"off\"\nlog: {level: warn}\n%s"+
-		"clients: [{client_id: web, client_secret: %s, grant_types: [password, refresh_token, client_credentials], scope: profile}]\n"+
-		"users: [{username: alice, password_hash: %q}]\n", port, port, store, secret, phc)
-	if err := os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(config), 0o600); err != nil {
-		return err
-	}
-	base := "http://localhost:" + port
-	first, _, err := start(binary, directory, base) // makes the keys
+	defer os.RemoveAll(directory)
+	first, _, err := start(binary, directory, base, os.Stderr) // makes the keys
 	if err != nil {
 		return err
 	}
 	time.Sleep(2 * time.Second) // RS256 keys are made in the background
 	stop(first)
-	server, began, err := start(binary, directory, base)
+	server, began, err := start(binary, directory, base, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -235,9 +231,9 @@ func hashPassword(binary string) (string, error) {
 }
 
 // start runs the server and returns how long it took from exec to its first token.
-func start(binary, directory, base string) (*exec.Cmd, time.Duration, error) {
+func start(binary, directory, base string, stderr io.Writer) (*exec.Cmd, time.Duration, error) {
 	command := exec.Command(binary, "serve")
-	command.Dir, command.Stderr = directory, os.Stderr
+	command.Dir, command.Stderr = directory, stderr
 	began := time.Now()
 	if err := command.Start(); err != nil {
 		return nil, 0, err

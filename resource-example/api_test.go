@@ -68,6 +68,7 @@ func TestAPIs(t *testing.T) {
 				challenge                               string
 			}{
 				{"explanation", "GET", "/", "", "", 200, ""},
+				{"health", "GET", "/healthz", "", "", 200, ""},
 				{"no token", "GET", "/orders", "", "", 401, "Bearer"},
 				{"read", "GET", "/orders", "", "Bearer " + read, 200, ""},
 				{"scheme in other letters", "GET", "/orders", "", "bearer " + read, 200, ""},
@@ -128,7 +129,7 @@ func startFlask(t *testing.T, issuer, audience string) string {
 	listener.Close()
 	var output bytes.Buffer
 	command := exec.Command(python, "flask/app.py")
-	command.Env = append(os.Environ(), "ISSUER="+issuer, "AUDIENCE="+audience, "PORT="+port)
+	command.Env = append(os.Environ(), "ISSUER="+issuer, "AUDIENCE="+audience, "LISTEN=127.0.0.1:"+port)
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
@@ -136,7 +137,7 @@ func startFlask(t *testing.T, issuer, audience string) string {
 	t.Cleanup(func() { command.Process.Kill(); command.Wait() })
 	base := "http://127.0.0.1:" + port
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if response, err := http.Get(base + "/"); err == nil {
+		if response, err := http.Get(base + "/healthz"); err == nil {
 			response.Body.Close()
 			return base
 		}
