@@ -5,7 +5,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint build fuzz clean
+.PHONY: test setup lint build screenshots fuzz clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -29,6 +29,12 @@ lint:
 build:
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/authserver ./resource-example
+
+# screenshots writes a picture of every page, light, dark, on a phone and in German,
+# to .cache/screenshots.
+screenshots: setup
+	@mkdir -p .cache/screenshots
+	AUTHSERVER_TEST_SCREENSHOTS="$(CURDIR)/.cache/screenshots" go test -count=1 -run TestBrowser ./authserver/login
 
 # fuzz runs every fuzz target for FUZZTIME.
 fuzz:

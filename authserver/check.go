@@ -52,6 +52,7 @@ func (c Config) Check() []Problem {
 	check.issuer(c.Issuer)
 	check.tokens(c.Tokens.WithDefaults())
 	owners := check.resources(c.Resources)
+	check.scopes(c.Scopes, owners)
 	check.clients(c.Clients, c.Resources, owners)
 	check.users(c.Users, c.Clients)
 	return check.problems

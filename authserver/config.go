@@ -24,6 +24,8 @@ type Config struct {
 	// Resources are the resource servers that tokens can be meant for. Without
 	// any, access tokens are meant for the issuer itself.
 	Resources []Resource
+	// Scopes describes scopes for the pages where people allow them.
+	Scopes []Scope
 	// Clients and Users are the configured ones.
 	Clients []Client
 	Users   []User
@@ -60,32 +62,30 @@ type Resource struct {
 	Algorithm  string   `yaml:"algorithm"`  // signs its tokens; the first of keys.algorithms by default
 }
 
-// Client is an OAuth client, with the metadata names of RFC 7591 §2 where it has
-// them. Configured and stored clients are described alike; as JSON, a Client never
-// holds a secret.
+// Client is an OAuth client, with the metadata names of RFC 7591 §2 where it has them.
 type Client struct {
-	ClientID   string `yaml:"client_id" json:"client_id"`
-	ClientName string `yaml:"client_name" json:"client_name,omitempty"`
+	ClientID   string `yaml:"client_id"`
+	ClientName string `yaml:"client_name"`
 	// ClientSecret is the secret itself, or a file that holds it.
-	ClientSecret     string `yaml:"client_secret" json:"-" secret:"true"`
-	ClientSecretFile string `yaml:"client_secret_file" json:"-"`
+	ClientSecret     string `yaml:"client_secret" secret:"true"`
+	ClientSecretFile string `yaml:"client_secret_file"`
 	// TokenEndpointAuthMethod is client_secret_basic, client_secret_post,
 	// private_key_jwt or none. Empty means either of the first two for a client
 	// with a secret and private_key_jwt for one with keys.
-	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method" json:"token_endpoint_auth_method,omitempty"`
+	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
 	// JWKS is the client's public key set (RFC 7517 §5) as JSON, for private_key_jwt.
-	JWKS string `yaml:"jwks" json:"jwks,omitempty"`
+	JWKS string `yaml:"jwks"`
 	// GrantTypes are what the client may use at the token endpoint;
 	// authorization_code by default. "password" is for first-party clients only.
-	GrantTypes   []string `yaml:"grant_types" json:"grant_types,omitempty"`
-	RedirectURIs []string `yaml:"redirect_uris" json:"redirect_uris,omitempty"`
-	Scope        string   `yaml:"scope" json:"scope,omitempty"` // space-separated; what the client may ask for
+	GrantTypes   []string `yaml:"grant_types"`
+	RedirectURIs []string `yaml:"redirect_uris"`
+	Scope        string   `yaml:"scope"` // space-separated; what the client may ask for
 	// RefreshTokenRotation is always (the default) or never; never is for
 	// confidential clients only (RFC 9700 §2.2.2).
-	RefreshTokenRotation string `yaml:"refresh_token_rotation" json:"refresh_token_rotation,omitempty"`
+	RefreshTokenRotation string `yaml:"refresh_token_rotation"`
 	// Resource is the identifier of the resource server that this client is. It
 	// lets the client introspect the tokens meant for that resource.
-	Resource string `yaml:"resource" json:"resource,omitempty"`
+	Resource string `yaml:"resource"`
 }
 
 // User is somebody who can sign in.

@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -153,7 +152,7 @@ type SignInPage struct {
 // passkey takes the answer, as the JSON of PublicKeyCredential.toJSON().
 type Passkey struct {
 	Form    Form
-	Options json.RawMessage // for parseRequestOptionsFromJSON, or parseCreationOptionsFromJSON on AccountPage
+	Options string // JSON for parseRequestOptionsFromJSON, or parseCreationOptionsFromJSON on AccountPage
 }
 
 // SecondFactorPage asks for a further proof. The form's input is code: six digits

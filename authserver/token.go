@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +42,7 @@ func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.issue(r.Context(), authorization)
+	response, err := s.issue(authorization)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func (s *Server) grantTypeNames() []string {
 }
 
 // issue is the only place that signs tokens.
-func (s *Server) issue(ctx context.Context, a Authorization) (tokenResponse, error) {
+func (s *Server) issue(a Authorization) (tokenResponse, error) {
 	claims := accesstoken.Claims{
 		Issuer:       s.issuer,
 		Subject:      a.Grant.Subject,
@@ -92,13 +91,7 @@ func (s *Server) issue(ctx context.Context, a Authorization) (tokenResponse, err
 		SessionID:    a.Grant.SessionID,
 		Confirmation: a.Grant.Confirmation,
 	}
-	if a.Grant.Subject != a.Grant.ClientID {
-		user, err := s.users.bySubject(ctx, a.Grant.Subject)
-		if errors.Is(err, errNoUser) {
-			return tokenResponse{}, errUserGone.because(err)
-		} else if err != nil {
-			return tokenResponse{}, err
-		}
+	if user, active := s.users.bySubject(a.Grant.Subject); active {
 		if slices.Contains(a.Scope, "profile") {
 			claims.PreferredUsername = user.username
 		}

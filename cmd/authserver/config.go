@@ -44,8 +44,10 @@ type config struct {
 	Tokens            authserver.Tokens     `yaml:"tokens"`
 	Keys              keysConfig            `yaml:"keys"`
 	Resources         []authserver.Resource `yaml:"resources"`
+	Scopes            []authserver.Scope    `yaml:"scopes"`
 	Clients           []authserver.Client   `yaml:"clients"`
 	Users             []authserver.User     `yaml:"users"`
+	Branding          brandingConfig        `yaml:"branding"`
 	Log               logConfig             `yaml:"log"`
 
 	proxies []netip.Prefix
@@ -62,6 +64,12 @@ type keysConfig struct {
 	RotateEvery   time.Duration `yaml:"rotate_every"`
 	PublishBefore time.Duration `yaml:"publish_before"`
 	CacheFor      time.Duration `yaml:"cache_for"`
+}
+
+type brandingConfig struct {
+	Name     string `yaml:"name"`
+	LogoFile string `yaml:"logo_file"`
+	Color    string `yaml:"color"`
 }
 
 type logConfig struct {
@@ -94,6 +102,7 @@ func loadConfig(file string, environ []string) (c *config, warnings []string, er
 	if readable {
 		c.check(d)
 		c.checkCertificate(d)
+		c.checkBranding(d)
 		c.checkStoreTLS(d)
 	}
 	if len(d.mistakes) > 0 {
@@ -203,7 +212,7 @@ func (c *config) checkCertificate(d *decoder) {
 // serverConfig is the operator's part of the server's configuration.
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
-		Issuer: c.Issuer, Tokens: c.Tokens, Resources: c.Resources, Clients: c.Clients, Users: c.Users, TrustedProxies: c.proxies,
+		Issuer: c.Issuer, Tokens: c.Tokens, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users, TrustedProxies: c.proxies,
 	}
 }
 

@@ -102,6 +102,9 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	serverConfig := config.serverConfig()
+	if serverConfig.Login, _, err = config.Branding.pages(); err != nil {
+		return fmt.Errorf("branding: %w", err)
+	}
 	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = opened, manager, log, registry
 	server, err := authserver.New(serverConfig)
 	if err != nil {

@@ -32,6 +32,8 @@ const (
 	aead       = "golang.org/x/crypto/chacha20poly1305"
 	asn1       = "golang.org/x/crypto/cryptobyte"
 	prometheus = "github.com/prometheus/client_golang"
+	languages  = "golang.org/x/text/language"
+	chromium   = "github.com/chromedp/chromedp"
 )
 
 // The arrows. A package that is not here, or an import that is not in its row,
@@ -52,11 +54,14 @@ var arrows = []room{
 
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 
-	{path: "authserver", imports: []string{"store", "keys", "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus},
+	{path: "internal/browsertest", imports: []string{chromium, "github.com/chromedp/cdproto"}},
+
+	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus},
 		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", jose}},
+	{path: "authserver/login", imports: []string{"authserver", languages, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
 
-	{path: "cmd/authserver", imports: []string{"authserver", "keys", "store", "store/boltstore", "store/redisstore", "verifier", "internal/accesstoken",
+	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore", "store/redisstore", "verifier", "internal/accesstoken",
 		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
 	{path: "resource-example", imports: []string{"verifier"}, tests: []string{"authserver/authservertest"}},
 }
