@@ -3,19 +3,23 @@ package authserver
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"authserver/keys"
 	"authserver/store"
 )
 
 // keySet is where the keys live in a store: one record, so that one swap changes
-// all rings together.
+// all rings together, and a log that keeps everything.
 type keySet struct{ store store.Store }
 
 // KeyStore returns the place in s where the keys live.
 func KeyStore(s store.Store) keys.Store { return keySet{s} }
 
-const keySetRecord = "keys"
+const (
+	keySetRecord = "keys"
+	keyLog       = "keylog"
+)
 
 // Load implements keys.Store.
 func (k keySet) Load(ctx context.Context) ([]byte, uint64, error) {
@@ -38,4 +42,33 @@ func (k keySet) Save(ctx context.Context, value []byte, version uint64) (bool, e
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Append implements keys.Store.
+func (k keySet) Append(ctx context.Context, entry []byte) error {
+	_, err := k.store.Append(ctx, keyLog, entry, store.KeepAll)
+	return err
+}
+
+// Entries implements keys.Store.
+func (k keySet) Entries(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		var after store.Position
+		for {
+			events, err := k.store.Tail(ctx, keyLog, after, 0)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(events) == 0 {
+				return
+			}
+			for _, event := range events {
+				if !yield(event.Value, nil) {
+					return
+				}
+				after = event.Position
+			}
+		}
+	}
 }

@@ -31,7 +31,11 @@ func changes(before, after set) []change {
 	for _, r := range before.Rings {
 		for _, k := range r.Keys {
 			if _, left := was[k.ID]; left && !k.wanted() {
-				list = append(list, change{r.Name, k.ID, k.State, gone, "every token that it signed has expired"})
+				why := "every token that it signed has expired"
+				if k.State == pending {
+					why = "it never signed, and is not needed any more"
+				}
+				list = append(list, change{r.Name, k.ID, k.State, gone, why})
 			}
 		}
 	}

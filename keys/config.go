@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Store is where the set of keys lives: one value with a version.
+// Store is where the set of keys lives, one value with a version, and the key log
+// beside it.
 type Store interface {
 	// Load returns the value and its version, which grows with every Save; version
 	// 0 when nothing is stored yet. It must not answer with less than an earlier
@@ -21,6 +23,12 @@ type Store interface {
 	// After an error the value may or may not have been stored, but not later than
 	// the end of ctx.
 	Save(ctx context.Context, value []byte, version uint64) (ok bool, err error)
+	// Append adds an entry to the end of the key log, which keeps everything. After
+	// an error, or a lost answer, the entry may be there any number of times.
+	Append(ctx context.Context, entry []byte) error
+	// Entries yields all entries, in the order in which they were appended, and
+	// ends after yielding an error.
+	Entries(ctx context.Context) iter.Seq2[[]byte, error]
 }
 
 // Config says where the keys are and what is promised about them. Zero durations
@@ -178,7 +186,8 @@ func (c Config) policyOf(name string, longestCache time.Duration) policy {
 		soonest:       c.soonest(longestCache),
 		lifetime:      c.TokenLifetime,
 		// The leeway of verifiers is another skew.
-		slack: c.spread() + 2*c.Skew,
+		slack:  c.spread() + 2*c.Skew,
+		spread: c.spread() + c.Skew,
 	}
 	if name == RefreshRing {
 		p.lifetime = c.RefreshLifetime

@@ -28,6 +28,8 @@ type Manager struct {
 	current  atomic.Pointer[snapshot]
 	running  atomic.Bool
 	stepping sync.Mutex // held by whoever replaces current
+	decided  uint64     // of the key log: the last entry that this instance brought about
+	failures atomic.Uint64
 }
 
 // Open reads the key set, or stores the first one, and opens every private key in
@@ -63,6 +65,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		if err != nil {
+			m.failures.Add(1)
+		}
 		report.tell(err, m.leased(m.current.Load()))
 		select {
 		case <-ctx.Done():
@@ -82,10 +87,15 @@ const attempts = 10
 func (m *Manager) step(ctx context.Context, slow *workshop) error {
 	m.stepping.Lock()
 	defer m.stepping.Unlock()
+	return m.stepLocked(ctx, slow)
+}
+
+func (m *Manager) stepLocked(ctx context.Context, slow *workshop) error {
+	var unlogged error
 	for range attempts {
 		version, err := m.load(ctx)
 		if err != nil {
-			return err
+			return errors.Join(unlogged, err)
 		}
 		var before set
 		if version > 0 {
@@ -96,17 +106,27 @@ func (m *Manager) step(ctx context.Context, slow *workshop) error {
 		now := time.Now().UTC().Round(0) // as it will be read back
 		after := advance(before, m.config, now)
 		if err := m.fill(after, slow, now); err != nil {
-			return err
+			return errors.Join(unlogged, err)
+		}
+		if unlogged == nil {
+			after.Log, unlogged = m.writeLog(ctx, before.Log, now)
+		}
+		if err := record(before, &after, By{Caller: Schedule}, now); err != nil {
+			return errors.Join(unlogged, err)
 		}
 		if reflect.DeepEqual(before, after) {
-			return nil
+			return unlogged
 		}
-		if _, err := m.save(ctx, after, version); err != nil {
-			return err
+		saved, err := m.save(ctx, after, version)
+		if err != nil {
+			return errors.Join(unlogged, err)
+		}
+		if saved {
+			m.decided = after.Log.Count
 		}
 		// Whoever was first: what counts is what is stored now.
 	}
-	return errors.New("the stored key set changes faster than it can be read")
+	return errors.Join(unlogged, errors.New("the stored key set changes faster than it can be read"))
 }
 
 // load adopts the stored set and returns its version, 0 when there is none.
@@ -137,12 +157,8 @@ func (m *Manager) adopt(value []byte, version uint64, read time.Time) error {
 	if err != nil {
 		return err
 	}
-	var opened map[string]*signer
 	held := m.current.Load()
-	if held != nil {
-		opened = held.opened
-	}
-	adopted, err := newSnapshot(version, stored, opened, m.config)
+	adopted, err := newSnapshot(version, stored, held, m.config)
 	if err != nil {
 		return err
 	}
@@ -239,8 +255,7 @@ func (m *Manager) Algorithms() []string { return slices.Clone(m.config.Algorithm
 // AccessKey returns the public key that verifies tokens with the given kid, and
 // its algorithm. Keys of RefreshRing and compromised ones are not found.
 func (m *Manager) AccessKey(kid string) (algorithm string, key crypto.PublicKey, ok bool) {
-	p, ok := m.current.Load().access[kid]
-	return p.algorithm, p.key, ok
+	return find(m.current.Load().access, kid)
 }
 
 // LongestToken returns the lifetime of the longest token that AccessKey's keys may
@@ -259,7 +274,14 @@ func (m *Manager) LongestToken() time.Duration {
 
 // RefreshKey is AccessKey for refresh tokens: it finds the keys of RefreshRing only.
 func (m *Manager) RefreshKey(kid string) (algorithm string, key crypto.PublicKey, ok bool) {
-	p, ok := m.current.Load().refresh[kid]
+	return find(m.current.Load().refresh, kid)
+}
+
+func find(keys map[string]public, kid string) (string, crypto.PublicKey, bool) {
+	p, ok := keys[kid]
+	if ok {
+		p.usage.verified.Add(1)
+	}
 	return p.algorithm, p.key, ok
 }
 

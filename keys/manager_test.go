@@ -56,11 +56,11 @@ func TestFirstStart(t *testing.T) {
 	if got := m.JWKS().MaxAge; got != 10*time.Minute {
 		t.Errorf("max-age %s, want 10m", got)
 	}
-	if store.saves != 1 {
-		t.Errorf("%d saves, want 1", store.saves)
+	if store.saves != 2 {
+		t.Errorf("%d saves, want 2: the set, and that its log is written", store.saves)
 	}
 	again := open(t, m.config)
-	if store.saves != 1 {
+	if store.saves != 2 {
 		t.Error("opening what is as it has to be stored it again")
 	}
 	if !bytes.Equal(again.JWKS().Body, m.JWKS().Body) || again.JWKS().ETag != m.JWKS().ETag {
@@ -333,7 +333,7 @@ func TestZombieDoesNotAnswer(t *testing.T) {
 		m := open(t, testConfig(t, new(memory), es256))
 		run(t, m)
 		n := m.current.Load()
-		slow := newSigner("slow", algorithms[0], stopped{n.signers[es256]})
+		slow := newSigner("slow", algorithms[0], stopped{n.signers[es256]}, new(usage))
 		n.signers[es256] = slow
 		result := make(chan error)
 		go func() {
@@ -452,6 +452,7 @@ func TestInstancesAgree(t *testing.T) {
 		}
 		store.set(func() { store.unsaved, store.save = nil, nil })
 		time.Sleep(time.Minute)
+		checkLog(t, managers[0])
 		for _, m := range managers {
 			if m.current.Load().version != store.version || m.JWKS().ETag != managers[0].JWKS().ETag {
 				t.Error("the instances did not come together")
@@ -484,8 +485,8 @@ func TestRacingFirstStartsAndRotations(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if store.saves != 1 {
-		t.Errorf("%d first sets", store.saves)
+	if got := managers[0].current.Load().set.Log.Count; got != 6 {
+		t.Errorf("%d keys were made, want 6", got)
 	}
 	for range 20 {
 		edit(t, c, func(s *set) {
@@ -494,7 +495,7 @@ func TestRacingFirstStartsAndRotations(t *testing.T) {
 				r.find(pending).Published = time.Time{}
 			}
 		})
-		before, was := store.saves, managers[0].kids(es256)[pending][0]
+		before, was := managers[0].current.Load().set.Log.Count, managers[0].kids(es256)[pending][0]
 		for _, m := range managers {
 			all.Go(func() {
 				if err := m.step(context.Background(), nil); err != nil {
@@ -503,8 +504,8 @@ func TestRacingFirstStartsAndRotations(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if store.saves != before+1 {
-			t.Errorf("rotated %d times", store.saves-before)
+		if got := managers[0].current.Load().set.Log.Count - before; got != 9 {
+			t.Errorf("%d changes of state, want 9: a key each of three rings is made, signs and retires", got)
 		}
 		for _, m := range managers {
 			if got := m.kids(es256)[active]; len(got) != 1 || got[0] != was {
@@ -512,6 +513,7 @@ func TestRacingFirstStartsAndRotations(t *testing.T) {
 			}
 		}
 	}
+	checkLog(t, managers[0])
 }
 
 func TestSignWhileRotating(t *testing.T) {

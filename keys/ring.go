@@ -22,6 +22,10 @@ type ring struct {
 	Name      string `json:"name"` // the algorithm, or RefreshRing
 	Algorithm string `json:"alg"`
 	Keys      []key  `json:"keys"`
+	// Rotate is when an operator asked that the next key take over before the
+	// schedule says so. Retire is when one asked that the ring end.
+	Rotate time.Time `json:"rotate,omitzero"`
+	Retire time.Time `json:"retire,omitzero"`
 }
 
 // key is a key of a ring. Without a kid it is one that is wanted: its material is
@@ -46,6 +50,7 @@ type policy struct {
 	soonest       time.Duration // pending, before it signs where none does: any shorter, and fresh caches lack it
 	lifetime      time.Duration // of the longest token that is signed from now on
 	slack         time.Duration // retiring, beyond the lifetime of the longest token
+	spread        time.Duration // until every instance knows of a change, or has stopped signing
 }
 
 // next returns the ring as it has to be at now. It is pure and idempotent, so any
@@ -58,25 +63,40 @@ type policy struct {
 //     takes over as soon as no fresh cache can lack it. Until then none signs: that
 //     is the rest of policy.soonest after a rotation, and no time at all later on.
 //   - The private half is destroyed when a key stops signing. The public half stays
-//     until the longest token it signed has expired everywhere.
+//     until the longest token it signed has expired everywhere. A compromised key
+//     is remembered for as long; the key log remembers it for ever.
+//   - A ring that is to end does so when every instance has had the time to object
+//     (see advance). Its active key retires and its standby, which never signed, goes.
 func next(r ring, p policy, now time.Time) ring {
+	ends := r.ends(p, now)
 	r.Keys = slices.DeleteFunc(slices.Clone(r.Keys), func(k key) bool {
-		return k.State == retiring && reached(now, k.Stopped, k.Lifetime+p.slack)
+		switch k.State {
+		case retiring, compromised:
+			return reached(now, k.Stopped, k.Lifetime+p.slack)
+		case pending:
+			return ends
+		case active:
+			return ends && k.wanted()
+		}
+		return false
 	})
 	for i := range r.Keys {
 		switch k := &r.Keys[i]; k.State {
 		case pending, active:
 			k.Lifetime = max(k.Lifetime, p.lifetime)
-		case compromised: // stays, so that it is never taken in again
+		case compromised:
 			k.Sealed = nil
 		}
 	}
 	signing, standby := r.find(active), r.find(pending)
-	if takesOver(signing, standby, p, now) {
+	if ends {
 		if signing != nil {
-			signing.State, signing.Stopped, signing.Sealed = retiring, now, nil
+			signing.stop(retiring, now)
 		}
-		standby.State, standby.Activated = active, now
+		return r
+	}
+	if r.takesOver(signing, standby, p, now) {
+		r.switchKeys(signing, standby, now)
 		standby = nil
 	}
 	if standby == nil {
@@ -85,7 +105,29 @@ func next(r ring, p policy, now time.Time) ring {
 	return r
 }
 
-func takesOver(signing, standby *key, p policy, now time.Time) bool {
+// ends reports whether the time of a ring that an operator asked to end has come.
+func (r ring) ends(p policy, now time.Time) bool {
+	return !r.Retire.IsZero() && reached(now, r.Retire, p.spread)
+}
+
+// switchKeys lets the standby sign instead of the signing key, if there is one.
+func (r *ring) switchKeys(signing, standby *key, now time.Time) {
+	if signing != nil {
+		signing.stop(retiring, now)
+	}
+	standby.State, standby.Activated = active, now
+	r.Rotate = time.Time{}
+}
+
+// stop ends the signing of a key and destroys its private half.
+func (k *key) stop(s state, now time.Time) {
+	k.State, k.Sealed = s, nil
+	if k.Stopped.IsZero() {
+		k.Stopped = now
+	}
+}
+
+func (r ring) takesOver(signing, standby *key, p policy, now time.Time) bool {
 	switch {
 	case standby == nil || standby.wanted():
 		return false
@@ -94,7 +136,8 @@ func takesOver(signing, standby *key, p policy, now time.Time) bool {
 	case signing.wanted():
 		return false
 	}
-	return reached(now, signing.Activated, p.rotateEvery) && reached(now, standby.Published, p.publishBefore)
+	due := !r.Rotate.IsZero() || reached(now, signing.Activated, p.rotateEvery)
+	return due && reached(now, standby.Published, p.publishBefore)
 }
 
 // fill gives a wanted key its material. A key that is wanted active is the first

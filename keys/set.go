@@ -20,17 +20,19 @@ type set struct {
 	// LongestCache is the longest max-age that any instance ever gave the JWKS.
 	LongestCache time.Duration `json:"longest_cache"`
 	Rings        []ring        `json:"rings"`
+	Log          journal       `json:"log"`
 }
 
 // advance returns the set as it has to be at now. It is pure like next. The keys
 // of a set that was never stored are wanted active: nobody can have cached a JWKS
 // without them. Rings that are not configured here may be elsewhere, or have been:
-// they are rotated all the same.
+// they are rotated all the same, until an operator ends them. An instance that
+// has a ring configured objects to its end.
 func advance(s set, c Config, now time.Time) set {
 	first := len(s.Rings) == 0
 	s.Issuer = c.Issuer
 	s.LongestCache = max(s.LongestCache, c.CacheFor)
-	s.Rings = slices.Clone(s.Rings)
+	s = s.clone()
 	add := func(name, algorithm string) {
 		if slices.ContainsFunc(s.Rings, func(r ring) bool { return r.Name == name }) {
 			return
@@ -46,9 +48,43 @@ func advance(s set, c Config, now time.Time) set {
 	}
 	add(RefreshRing, eddsa)
 	for i, r := range s.Rings {
+		if slices.Contains(c.Algorithms, r.Name) {
+			r.Retire = time.Time{}
+		}
 		s.Rings[i] = next(r, c.policyOf(r.Name, s.LongestCache), now)
 	}
+	s.Rings = slices.DeleteFunc(s.Rings, func(r ring) bool { return !r.Retire.IsZero() && len(r.Keys) == 0 })
 	return s
+}
+
+// clone returns a copy whose rings and keys can be changed.
+func (s set) clone() set {
+	s.Rings = slices.Clone(s.Rings)
+	for i := range s.Rings {
+		s.Rings[i].Keys = slices.Clone(s.Rings[i].Keys)
+	}
+	return s
+}
+
+// ring returns a ring of the set by its name, or nil.
+func (s set) ring(name string) *ring {
+	i := slices.IndexFunc(s.Rings, func(r ring) bool { return r.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.Rings[i]
+}
+
+// key returns a key and its ring by its kid, or nils.
+func (s set) key(id string) (*ring, *key) {
+	for i := range s.Rings {
+		for j := range s.Rings[i].Keys {
+			if k := &s.Rings[i].Keys[j]; k.ID == id && !k.wanted() {
+				return &s.Rings[i], k
+			}
+		}
+	}
+	return nil, nil
 }
 
 // signs reports whether k signs for r: it is active, and it is stored that it will

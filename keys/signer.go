@@ -16,10 +16,11 @@ type signer struct {
 	algorithm algorithm
 	private   func() crypto.Signer              // a closure: see MasterKey
 	headers   atomic.Pointer[map[string]string] // by typ: encoded, with the dot behind; replaced as a whole
+	usage     *usage
 }
 
-func newSigner(id string, a algorithm, private crypto.Signer) *signer {
-	s := &signer{id: id, algorithm: a, private: func() crypto.Signer { return private }}
+func newSigner(id string, a algorithm, private crypto.Signer, u *usage) *signer {
+	s := &signer{id: id, algorithm: a, usage: u, private: func() crypto.Signer { return private }}
 	s.headers.Store(&map[string]string{})
 	return s
 }
@@ -64,6 +65,7 @@ func (s *signer) sign(typ string, payload []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("signing with key %s: %w", s.id, err)
 	}
+	s.usage.signed.Add(1)
 	token = append(token, '.')
 	return string(encoding.AppendEncode(token, signature)), nil
 }

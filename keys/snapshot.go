@@ -18,6 +18,7 @@ type snapshot struct {
 	signers map[string]*signer // by ring: active keys
 	access  map[string]public  // by kid: published keys
 	refresh map[string]public  // by kid: those of RefreshRing
+	usage   map[string]*usage  // by kid: of all keys but compromised ones
 	body    []byte             // of the JWKS
 	etag    string
 }
@@ -26,14 +27,18 @@ type snapshot struct {
 type public struct {
 	algorithm string
 	key       crypto.PublicKey
+	usage     *usage
 }
 
-// newSnapshot opens every private key of a set that is not among the opened ones.
-func newSnapshot(version uint64, s set, opened map[string]*signer, c Config) (*snapshot, error) {
+// newSnapshot opens every private key of a set that held does not have open.
+func newSnapshot(version uint64, s set, held *snapshot, c Config) (*snapshot, error) {
+	if held == nil {
+		held = new(snapshot)
+	}
 	n := &snapshot{
 		version: version, set: s,
 		opened: make(map[string]*signer), signers: make(map[string]*signer),
-		access: make(map[string]public), refresh: make(map[string]public),
+		access: make(map[string]public), refresh: make(map[string]public), usage: make(map[string]*usage),
 	}
 	for _, r := range s.Rings {
 		a, err := algorithmOf(r.Algorithm)
@@ -41,7 +46,7 @@ func newSnapshot(version uint64, s set, opened map[string]*signer, c Config) (*s
 			return nil, err
 		}
 		for _, k := range r.Keys {
-			if err := n.take(r, a, k, opened, c); err != nil {
+			if err := n.take(r, a, k, held, c); err != nil {
 				return nil, err
 			}
 		}
@@ -50,7 +55,7 @@ func newSnapshot(version uint64, s set, opened map[string]*signer, c Config) (*s
 }
 
 // take puts one key where its state says it is used. A compromised one is used nowhere.
-func (n *snapshot) take(r ring, a algorithm, k key, opened map[string]*signer, c Config) error {
+func (n *snapshot) take(r ring, a algorithm, k key, held *snapshot, c Config) error {
 	if k.wanted() || k.State == compromised {
 		return nil
 	}
@@ -62,16 +67,19 @@ func (n *snapshot) take(r ring, a algorithm, k key, opened map[string]*signer, c
 	if r.Name == RefreshRing {
 		verifying = n.refresh
 	}
-	verifying[k.ID] = public{r.Algorithm, key}
+	if n.usage[k.ID] = held.usage[k.ID]; n.usage[k.ID] == nil {
+		n.usage[k.ID] = new(usage)
+	}
+	verifying[k.ID] = public{r.Algorithm, key, n.usage[k.ID]}
 	if k.Sealed == nil {
 		return nil
 	}
-	if n.opened[k.ID] = opened[k.ID]; n.opened[k.ID] == nil {
+	if n.opened[k.ID] = held.opened[k.ID]; n.opened[k.ID] == nil {
 		private, err := k.Sealed.open(c.MasterKey, place{c.Issuer, r.Name, r.Algorithm, k.ID})
 		if err != nil {
 			return err
 		}
-		n.opened[k.ID] = newSigner(k.ID, a, private)
+		n.opened[k.ID] = newSigner(k.ID, a, private, n.usage[k.ID])
 	}
 	if r.signs(k, c) {
 		n.signers[r.Name] = n.opened[k.ID]

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +24,36 @@ type memory struct {
 	save     func() (lost error) // asked after a Save has been carried out
 	unsaved  error               // answered by Save, which does nothing then
 	observed func(value []byte)
+
+	log      [][]byte
+	append   func() (lost error) // asked after an Append has been carried out
+	unlogged error               // answered by Append, which does nothing then
+}
+
+func (s *memory) Append(ctx context.Context, entry []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unlogged != nil {
+		return s.unlogged
+	}
+	s.log = append(s.log, bytes.Clone(entry))
+	if s.append != nil {
+		return s.append()
+	}
+	return nil
+}
+
+func (s *memory) Entries(ctx context.Context) iter.Seq2[[]byte, error] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := slices.Clone(s.log)
+	return func(yield func([]byte, error) bool) {
+		for _, line := range lines {
+			if !yield(bytes.Clone(line), nil) {
+				return
+			}
+		}
+	}
 }
 
 func (s *memory) Load(ctx context.Context) ([]byte, uint64, error) {

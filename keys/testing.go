@@ -23,6 +23,9 @@ func (m *Manager) RotateForTesting(ctx context.Context) error {
 		if err := m.fill(after, &workshop{patient: true}, now); err != nil {
 			return err
 		}
+		if err := record(m.current.Load().set, &after, By{Caller: "test"}, now); err != nil {
+			return err
+		}
 		saved, err := m.save(ctx, after, version)
 		if err != nil {
 			return err

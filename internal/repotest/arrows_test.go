@@ -34,6 +34,7 @@ const (
 	prometheus = "github.com/prometheus/client_golang"
 	languages  = "golang.org/x/text/language"
 	chromium   = "github.com/chromedp/chromedp"
+	pkcs8      = "github.com/youmark/pkcs8"
 )
 
 // The arrows. A package that is not here, or an import that is not in its row,
@@ -50,7 +51,7 @@ var arrows = []room{
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
 
-	{path: "keys", imports: []string{jose, aead, asn1}},
+	{path: "keys", imports: []string{jose, aead, asn1, pkcs8}},
 
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 
