@@ -2,9 +2,11 @@ package authserver
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"authserver/internal/intake"
 )
@@ -12,70 +14,75 @@ import (
 // client is a registered client, ready for use.
 type client struct {
 	id         string
-	secretHash [sha256.Size]byte // of a random value when the client has no secret
-	methods    []string          // client authentication methods it may use
-	keys       []intake.Key      // for private_key_jwt
+	secrets    []clientSecret
+	methods    []string     // client authentication methods it may use
+	keys       []intake.Key // for private_key_jwt
 	grantTypes []string
 	scopes     []string
 	rotates    bool   // its refresh tokens rotate
 	resource   string // the resource server that it is, if it is one
 }
 
+// clientSecret is one of the secrets that a client may authenticate with. It has
+// more than one while an old one is being replaced.
+type clientSecret struct {
+	Hash    []byte `json:"hash"` // SHA-256: generated secrets need no slow hash
+	Created int64  `json:"created,omitempty"`
+	Expires int64  `json:"expires,omitempty"` // 0 for never
+}
+
+func newClientSecret(secret string) clientSecret {
+	hash := sha256.Sum256([]byte(secret))
+	return clientSecret{Hash: hash[:]}
+}
+
+func (s clientSecret) live(now time.Time) bool { return s.Expires == 0 || now.Unix() < s.Expires }
+
 func (c *client) may(grantType string) bool { return slices.Contains(c.grantTypes, grantType) }
 
 func (c *client) public() bool { return slices.Contains(c.methods, methodNone) }
 
-// clientRegistry holds the clients; it does not change.
-type clientRegistry struct {
-	byID    map[string]*client
-	origins map[string]bool // of their redirect URIs
-	nobody  *client         // stands in for unknown clients, so that they cost the same
+// hasSecret compares in constant time with every secret.
+func (c *client) hasSecret(secret string) bool {
+	presented := sha256.Sum256([]byte(secret))
+	matches, now := 0, time.Now()
+	for _, one := range c.secrets {
+		if one.live(now) {
+			matches |= subtle.ConstantTimeCompare(presented[:], one.Hash)
+		}
+	}
+	return matches == 1
 }
 
-func newClientRegistry(configured []Client) (clientRegistry, error) {
-	registry := clientRegistry{
-		byID:    make(map[string]*client, len(configured)),
-		origins: make(map[string]bool),
-		nobody:  &client{secretHash: sha256.Sum256([]byte(newID()))},
+// newClient makes a client of its description.
+func newClient(c Client, secrets []clientSecret) (*client, error) {
+	compiled := &client{
+		id:         c.ClientID,
+		secrets:    secrets,
+		methods:    c.authMethods(len(secrets) > 0),
+		grantTypes: c.grantTypes(),
+		scopes:     strings.Fields(c.Scope),
+		rotates:    c.RefreshTokenRotation != rotationNever,
+		resource:   c.Resource,
 	}
-	for _, c := range configured {
-		compiled := &client{
-			id:         c.ClientID,
-			secretHash: sha256.Sum256([]byte(c.ClientSecret)),
-			methods:    c.authMethods(),
-			grantTypes: c.grantTypes(),
-			scopes:     strings.Fields(c.Scope),
-			rotates:    c.RefreshTokenRotation != rotationNever,
-			resource:   c.Resource,
+	if c.JWKS != "" {
+		keys, refused, err := intake.ParseKeySet([]byte(c.JWKS))
+		if err != nil || len(refused) > 0 {
+			return nil, fmt.Errorf("client %q: reading jwks: %v %v", c.ClientID, err, refused)
 		}
-		if c.ClientSecret == "" {
-			compiled.secretHash = registry.nobody.secretHash
-		}
-		if c.JWKS != "" {
-			keys, refused, err := intake.ParseKeySet([]byte(c.JWKS))
-			if err != nil || len(refused) > 0 {
-				return clientRegistry{}, fmt.Errorf("client %q: reading jwks: %v %v", c.ClientID, err, refused)
-			}
-			compiled.keys = keys
-		}
-		registry.byID[c.ClientID] = compiled
-		for _, uri := range c.RedirectURIs {
-			if origin := originOf(uri); origin != "" {
-				registry.origins[origin] = true
-			}
-		}
+		compiled.keys = keys
 	}
-	return registry, nil
+	return compiled, nil
 }
 
 // authMethods are the client authentication methods that c is registered for.
-func (c Client) authMethods() []string {
+func (c Client) authMethods(hasSecret bool) []string {
 	switch {
 	case c.TokenEndpointAuthMethod != "":
 		return []string{c.TokenEndpointAuthMethod}
 	case c.JWKS != "":
 		return []string{methodPrivateKeyJWT}
-	case c.ClientSecret != "":
+	case hasSecret:
 		return []string{methodSecretBasic, methodSecretPost}
 	}
 	return nil

@@ -57,6 +57,16 @@ func (s *Server) authenticateClient(r *http.Request, f form) (*client, error) {
 	return c, nil
 }
 
+// findClient is clients.find for client authentication: who may do nothing here is
+// an invalid_client.
+func (s *Server) findClient(ctx context.Context, id string) (*client, error) {
+	c, err := s.clients.find(ctx, id)
+	if errors.Is(err, errNoClient) {
+		return nil, invalidClient(err)
+	}
+	return c, err
+}
+
 // noClientAuth identifies public clients by their client_id alone.
 type noClientAuth struct{ server *Server }
 
@@ -67,10 +77,6 @@ func (noClientAuth) Presented(r *http.Request, f form) bool {
 		!(clientSecretBasic{}).Presented(r, f) && !(privateKeyJWT{}).Presented(r, f)
 }
 
-func (m noClientAuth) Authenticate(_ context.Context, _ *http.Request, f form) (*client, error) {
-	c := m.server.clients.byID[f.get("client_id")]
-	if c == nil {
-		return nil, invalidClient(errors.New("unknown client"))
-	}
-	return c, nil
+func (m noClientAuth) Authenticate(ctx context.Context, _ *http.Request, f form) (*client, error) {
+	return m.server.findClient(ctx, f.get("client_id"))
 }

@@ -59,9 +59,9 @@ func (m privateKeyJWT) Authenticate(ctx context.Context, _ *http.Request, f form
 	if err := intake.Decode(token.Payload, &claims); err != nil {
 		return nil, invalidClient(fmt.Errorf("reading the assertion's claims: %w", err))
 	}
-	c := m.server.clients.byID[claims.Subject]
-	if c == nil {
-		return nil, invalidClient(errors.New("the assertion's sub is no known client"))
+	c, err := m.server.findClient(ctx, claims.Subject)
+	if err != nil {
+		return nil, err
 	}
 	if err := verifyAssertion(c, token); err != nil {
 		return nil, invalidClient(err)

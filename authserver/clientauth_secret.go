@@ -2,8 +2,6 @@ package authserver
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -20,7 +18,7 @@ func (clientSecretBasic) Presented(r *http.Request, _ form) bool {
 	return len(r.Header.Values("Authorization")) > 0
 }
 
-func (m clientSecretBasic) Authenticate(_ context.Context, r *http.Request, _ form) (*client, error) {
+func (m clientSecretBasic) Authenticate(ctx context.Context, r *http.Request, _ form) (*client, error) {
 	id, secret, err := basicCredentials(r.Header.Values("Authorization"))
 	if err != nil {
 		return nil, invalidClient(err)
@@ -30,11 +28,11 @@ func (m clientSecretBasic) Authenticate(_ context.Context, r *http.Request, _ fo
 	decodedID, err1 := url.QueryUnescape(id)
 	decodedSecret, err2 := url.QueryUnescape(secret)
 	if err1 == nil && err2 == nil {
-		if c, err := m.server.checkSecret(decodedID, decodedSecret); err == nil {
+		if c, err := m.server.checkSecret(ctx, decodedID, decodedSecret); err == nil {
 			return c, nil
 		}
 	}
-	return m.server.checkSecret(id, secret)
+	return m.server.checkSecret(ctx, id, secret)
 }
 
 // basicCredentials takes a Basic Authorization header apart (RFC 7617 §2).
@@ -64,20 +62,22 @@ func (clientSecretPost) Name() string { return methodSecretPost }
 
 func (clientSecretPost) Presented(_ *http.Request, f form) bool { return f.get("client_secret") != "" }
 
-func (m clientSecretPost) Authenticate(_ context.Context, _ *http.Request, f form) (*client, error) {
-	return m.server.checkSecret(f.get("client_id"), f.get("client_secret"))
+func (m clientSecretPost) Authenticate(ctx context.Context, _ *http.Request, f form) (*client, error) {
+	return m.server.checkSecret(ctx, f.get("client_id"), f.get("client_secret"))
 }
 
 // checkSecret returns the client if the secret is its own. Unknown clients and
 // clients without a secret cost as much as wrong secrets.
-func (s *Server) checkSecret(id, secret string) (*client, error) {
-	c := s.clients.byID[id]
-	if c == nil {
+func (s *Server) checkSecret(ctx context.Context, id, secret string) (*client, error) {
+	c, unknown := s.clients.find(ctx, id)
+	if unknown != nil {
+		if !errors.Is(unknown, errNoClient) {
+			return nil, unknown
+		}
 		c = s.clients.nobody
 	}
-	presented := sha256.Sum256([]byte(secret))
-	if subtle.ConstantTimeCompare(presented[:], c.secretHash[:]) != 1 || c == s.clients.nobody {
-		return nil, invalidClient(errors.New("unknown client or wrong secret"))
+	if !c.hasSecret(secret) || unknown != nil {
+		return nil, invalidClient(errors.Join(errors.New("unknown client or wrong secret"), unknown))
 	}
 	return c, nil
 }

@@ -62,30 +62,32 @@ type Resource struct {
 	Algorithm  string   `yaml:"algorithm"`  // signs its tokens; the first of keys.algorithms by default
 }
 
-// Client is an OAuth client, with the metadata names of RFC 7591 §2 where it has them.
+// Client is an OAuth client, with the metadata names of RFC 7591 §2 where it has
+// them. Configured and stored clients are described alike; as JSON, a Client never
+// holds a secret.
 type Client struct {
-	ClientID   string `yaml:"client_id"`
-	ClientName string `yaml:"client_name"`
+	ClientID   string `yaml:"client_id" json:"client_id"`
+	ClientName string `yaml:"client_name" json:"client_name,omitempty"`
 	// ClientSecret is the secret itself, or a file that holds it.
-	ClientSecret     string `yaml:"client_secret" secret:"true"`
-	ClientSecretFile string `yaml:"client_secret_file"`
+	ClientSecret     string `yaml:"client_secret" json:"-" secret:"true"`
+	ClientSecretFile string `yaml:"client_secret_file" json:"-"`
 	// TokenEndpointAuthMethod is client_secret_basic, client_secret_post,
 	// private_key_jwt or none. Empty means either of the first two for a client
 	// with a secret and private_key_jwt for one with keys.
-	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method"`
+	TokenEndpointAuthMethod string `yaml:"token_endpoint_auth_method" json:"token_endpoint_auth_method,omitempty"`
 	// JWKS is the client's public key set (RFC 7517 §5) as JSON, for private_key_jwt.
-	JWKS string `yaml:"jwks"`
+	JWKS string `yaml:"jwks" json:"jwks,omitempty"`
 	// GrantTypes are what the client may use at the token endpoint;
 	// authorization_code by default. "password" is for first-party clients only.
-	GrantTypes   []string `yaml:"grant_types"`
-	RedirectURIs []string `yaml:"redirect_uris"`
-	Scope        string   `yaml:"scope"` // space-separated; what the client may ask for
+	GrantTypes   []string `yaml:"grant_types" json:"grant_types,omitempty"`
+	RedirectURIs []string `yaml:"redirect_uris" json:"redirect_uris,omitempty"`
+	Scope        string   `yaml:"scope" json:"scope,omitempty"` // space-separated; what the client may ask for
 	// RefreshTokenRotation is always (the default) or never; never is for
 	// confidential clients only (RFC 9700 §2.2.2).
-	RefreshTokenRotation string `yaml:"refresh_token_rotation"`
+	RefreshTokenRotation string `yaml:"refresh_token_rotation" json:"refresh_token_rotation,omitempty"`
 	// Resource is the identifier of the resource server that this client is. It
 	// lets the client introspect the tokens meant for that resource.
-	Resource string `yaml:"resource"`
+	Resource string `yaml:"resource" json:"resource,omitempty"`
 }
 
 // User is somebody who can sign in.

@@ -26,7 +26,7 @@ func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request, route route
 		header.Set("Access-Control-Allow-Origin", "*")
 	case corsRegistered:
 		header.Add("Vary", "Origin")
-		if !s.clients.origins[origin] {
+		if !s.clients.allows(r.Context(), origin) {
 			origin = ""
 			break
 		}

@@ -41,6 +41,7 @@ type Grant struct {
 	AMR          []string                  `json:"amr,omitempty"`
 	SessionID    string                    `json:"sid,omitempty"`
 	Confirmation *accesstoken.Confirmation `json:"cnf,omitempty"`
+	ClientEpoch  uint64                    `json:"client_epoch,omitempty"` // number of the client's epoch that it was made in
 	Created      int64                     `json:"created"`
 	Expires      int64                     `json:"expires"` // refreshes never prolong it
 }
@@ -65,6 +66,10 @@ type refresh struct {
 // createGrant stores a new grant of a user and returns the decision to issue
 // tokens for all of it. Where the client may not refresh, the record lives as
 // long as the access token, so that its state can be asked for.
+//
+// Whether everyone behind the grant may have it is asked before, and again when the
+// grant can be found by whoever ends the user, the session or the client: of two
+// that meet, one sees the other.
 func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resource string) (Authorization, error) {
 	now := time.Now()
 	end := now.Add(s.tokens.RefreshMax)
@@ -78,9 +83,26 @@ func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resour
 	}
 	expires = earlier(expires, end)
 	grant.ClientID, grant.Created, grant.Expires = c.id, now.Unix(), end.Unix()
+	before, err := s.mayHold(ctx, grant)
+	if err != nil {
+		return Authorization{}, err
+	}
+	grant.ClientEpoch = before.epoch.number
 	id := newID()
 	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
+	}
+	for _, index := range grantIndexes(grant) {
+		if err := s.store.Link(ctx, index, id, end); err != nil {
+			return Authorization{}, unavailable(fmt.Errorf("indexing a grant: %w", err))
+		}
+	}
+	after, err := s.mayHold(ctx, grant)
+	if err == nil && (after.epoch != before.epoch || after.user.epoch != before.user.epoch) {
+		err = errGrantEnded.because(errors.New("all of the client or the user was ended meanwhile"))
+	}
+	if err != nil {
+		return Authorization{}, errors.Join(err, s.endGrant(ctx, id, reasonMeanwhile))
 	}
 	authorization := Authorization{
 		GrantID: id, Grant: grant, Scope: strings.Fields(grant.Scope), Resource: resource, TokenID: newID(), IssuedAt: now,
@@ -90,6 +112,39 @@ func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resour
 	}
 	return authorization, nil
 }
+
+// mayHold refuses a grant whose client, user or session is not there any more.
+func (s *Server) mayHold(ctx context.Context, grant Grant) (standing, error) {
+	found, err := s.standingOf(ctx, grant.ClientID, grant.Subject, grant.SessionID)
+	switch {
+	case errors.Is(err, errNoClient):
+		return standing{}, invalidClient(err)
+	case errors.Is(err, errNoUser):
+		return standing{}, errUserGone.because(err)
+	case errors.Is(err, errEnded):
+		return standing{}, errGrantEnded.because(err)
+	case err != nil:
+		return standing{}, err
+	case grant.AuthTime != 0 && found.user.ended(grant.AuthTime):
+		return standing{}, errGrantEnded.because(errors.New("all of the user was ended after he signed in"))
+	}
+	return found, nil
+}
+
+// grantIndexes are the indexes that whoever ends a user or a session finds a grant by.
+func grantIndexes(grant Grant) []string {
+	var indexes []string
+	if grant.Subject != "" {
+		indexes = append(indexes, subjectGrants(grant.Subject))
+	}
+	if grant.SessionID != "" {
+		indexes = append(indexes, sessionGrants(grant.SessionID))
+	}
+	return indexes
+}
+
+func subjectGrants(subject string) string   { return "grants/sub/" + subject }
+func sessionGrants(sessionID string) string { return "grants/sid/" + sessionID }
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
@@ -113,4 +168,9 @@ func derivedID(grantID string, generation uint64, resource string, scope []strin
 	return base64.RawURLEncoding.EncodeToString(hash[:24])
 }
 
-var errNoGrant = errors.New("the grant has ended")
+var errNoGrant = errors.New("no record of the grant")
+
+var (
+	errGrantEnded = invalidGrant("the grant has ended")
+	errUserGone   = invalidGrant("the user can no longer sign in")
+)

@@ -29,7 +29,7 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 		Subject:   user.subject,
 		Scope:     strings.Join(scope, " "),
 		Resources: []string{resource},
-		AuthTime:  time.Now().Unix(),
+		AuthTime:  user.authTime(time.Now()),
 		AMR:       []string{"pwd"}, // RFC 8176 §2
 	}, resource)
 }

@@ -35,8 +35,14 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if claims.ClientID != c.id {
 		return Authorization{}, invalidGrant("the refresh token was issued to another client")
 	}
-	if _, active := s.users.bySubject(claims.Subject); !active {
-		return Authorization{}, invalidGrant("the user can no longer sign in")
+	if _, err := s.users.bySubject(ctx, claims.Subject); errors.Is(err, errNoUser) {
+		return Authorization{}, errUserGone.because(err)
+	} else if err != nil {
+		return Authorization{}, err
+	}
+	epoch, err := s.clients.epoch(ctx, c.id)
+	if err != nil {
+		return Authorization{}, err
 	}
 	allowed := slices.DeleteFunc(strings.Fields(claims.Scope), func(one string) bool { return !slices.Contains(c.scopes, one) })
 	resource, scope, err := s.resources.target(request.form, allowed, claims.Resources)
@@ -46,6 +52,9 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	grant, record, outcome, err := g.move(ctx, c, claims)
 	if err != nil {
 		return Authorization{}, err
+	}
+	if grant.ClientEpoch < epoch.number { // it moved, and is dead all the same
+		return Authorization{}, errGrantEnded.because(errors.New("of an epoch of the client that has ended"))
 	}
 	s.metrics.refreshes.WithLabelValues(outcome).Inc()
 	authorization := Authorization{
@@ -77,7 +86,7 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 	case err == nil:
 		return grant, record, "rotated", nil
 	case errors.Is(err, store.ErrNotFound):
-		return Grant{}, store.Record{}, "", invalidGrant("the grant has ended").because(errNoGrant)
+		return Grant{}, store.Record{}, "", errGrantEnded.because(errNoGrant)
 	case !errors.Is(err, store.ErrConflict):
 		return Grant{}, store.Record{}, "", unavailable(fmt.Errorf("moving a grant: %w", err))
 	case record.Version == claims.Generation+1 && time.Since(record.Changed) < *s.tokens.RetryWindow:
@@ -86,7 +95,7 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 		// A genuine token newer than the record: the store has lost what it
 		// acknowledged. Nobody is to blame; nothing can be trusted.
 		s.log.Error("a grant is older than its refresh token: the store was rolled back", "grant_id", claims.GrantID)
-		return Grant{}, store.Record{}, "", invalidGrant("the grant has ended").because(errors.New("the store is older than the token"))
+		return Grant{}, store.Record{}, "", errGrantEnded.because(errors.New("the store is older than the token"))
 	}
 	return Grant{}, store.Record{}, "", g.theft(ctx, claims, record)
 }
@@ -98,7 +107,7 @@ func (g refreshTokenGrant) theft(ctx context.Context, claims refreshClaims, reco
 	s.metrics.refreshes.WithLabelValues("theft").Inc()
 	s.log.Warn("refresh token reused: the grant ends", "event", "refresh_theft", "grant_id", claims.GrantID,
 		"client_id", claims.ClientID, "sub", claims.Subject, "generation", claims.Generation, "current", record.Version)
-	if err := s.endGrant(ctx, claims.GrantID, "refresh_theft"); err != nil {
+	if err := s.endGrant(ctx, claims.GrantID, reasonTheft); err != nil {
 		return unavailable(err)
 	}
 	return invalidGrant("the refresh token was used before; the grant has ended for safety, the user signs in again")

@@ -70,14 +70,13 @@ func (s *Server) introspectAccessToken(ctx context.Context, caller *client, toke
 	}
 	// A resource server learns about tokens meant for it, a client about its own.
 	mine := claims.ClientID == caller.id || caller.resource != "" && slices.Contains(claims.Audience, caller.resource)
-	if !mine || s.clients.byID[claims.ClientID] == nil {
+	if !mine {
 		return inactive, nil
 	}
-	live, err := s.accessTokenLive(ctx, claims)
+	user, live, err := s.accessTokenLive(ctx, claims)
 	if err != nil || !live {
 		return inactive, err
 	}
-	user, _ := s.users.bySubject(claims.Subject)
 	return introspection{
 		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, Username: user.username, TokenType: "Bearer",
 		Expires: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject, Audience: claims.Audience,
@@ -86,44 +85,23 @@ func (s *Server) introspectAccessToken(ctx context.Context, caller *client, toke
 	}, nil
 }
 
-// accessTokenLive asks for everything that can end a token before its exp, in one
-// round trip to the store.
-func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (bool, error) {
-	lookup := []string{s.revoked.Key(claims.ID)}
-	if !byClientItself(claims) {
-		if _, active := s.users.bySubject(claims.Subject); !active {
-			return false, nil
-		}
-		lookup = append(lookup, s.grants.Key(claims.GrantID))
-	}
-	records, err := s.store.Get(ctx, lookup...)
-	if err != nil {
-		return false, unavailable(fmt.Errorf("looking up a token: %w", err))
-	}
-	if records[0].Exists() {
-		return false, nil
-	}
-	return len(records) == 1 || records[1].Exists(), nil
-}
-
 func (s *Server) introspectRefreshToken(ctx context.Context, caller *client, token *intake.Token) (any, error) {
 	claims, err := s.readRefreshToken(token)
 	if err != nil || claims.ClientID != caller.id {
 		return inactive, nil
 	}
-	if _, active := s.users.bySubject(claims.Subject); !active {
+	found, err := s.standingOf(ctx, claims.ClientID, claims.Subject, "", s.grants.Key(claims.GrantID))
+	if gone(err) {
 		return inactive, nil
+	} else if err != nil {
+		return nil, err
 	}
-	records, err := s.store.Get(ctx, s.grants.Key(claims.GrantID))
-	if err != nil {
-		return nil, unavailable(fmt.Errorf("looking up a grant: %w", err))
+	live, err := s.grantLive(found.records[0], found.epoch)
+	if err != nil || !live || found.records[0].Version != claims.Generation { // ended, or already exchanged
+		return inactive, err
 	}
-	if records[0].Version != claims.Generation { // ended, or already exchanged
-		return inactive, nil
-	}
-	user, _ := s.users.bySubject(claims.Subject)
 	return introspection{
-		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, Username: user.username, TokenType: "refresh_token",
+		Active: true, Scope: claims.Scope, ClientID: claims.ClientID, Username: found.user.username, TokenType: "refresh_token",
 		Expires: claims.Expires, IssuedAt: claims.IssuedAt, Subject: claims.Subject,
 		Audience: accesstoken.Audience{claims.Audience}, Issuer: claims.Issuer, GrantID: claims.GrantID,
 	}, nil

@@ -39,11 +39,15 @@ func HashPassword(password string) (string, error) {
 	if password == "" || len(password) > maxPassword {
 		return "", fmt.Errorf("a password has 1 to %d bytes, this one has %d", maxPassword, len(password))
 	}
+	return newPasswordHash(password).String(), nil
+}
+
+func newPasswordHash(password string) passwordHash {
 	hash := passwordHash{memory: argonMemory, time: argonTime, threads: argonThreads, salt: make([]byte, argonSalt)}
 	rand.Read(hash.salt)
 	hash.key = make([]byte, argonKey)
 	hash.key = hash.derive(password)
-	return hash.String(), nil
+	return hash
 }
 
 func (h passwordHash) derive(password string) []byte {
@@ -119,17 +123,36 @@ func (p *passwordHasher) verify(ctx context.Context, hash passwordHash, password
 	if len(password) > maxPassword {
 		return false, nil
 	}
+	done, err := p.turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	return subtle.ConstantTimeCompare(hash.derive(password), hash.key) == 1, nil
+}
+
+// hash makes the hash of a password, of at most maxPassword bytes, in its turn.
+func (p *passwordHasher) hash(ctx context.Context, password string) (passwordHash, error) {
+	done, err := p.turn(ctx)
+	if err != nil {
+		return passwordHash{}, err
+	}
+	defer done()
+	return newPasswordHash(password), nil
+}
+
+// turn waits until one more password may be hashed. The caller says when it is done.
+func (p *passwordHasher) turn(ctx context.Context) (done func(), err error) {
 	timeout := time.NewTimer(passwordWait)
 	defer timeout.Stop()
 	select {
 	case p.turns <- struct{}{}:
-		defer func() { <-p.turns }()
+		return func() { <-p.turns }, nil
 	case <-ctx.Done():
-		return false, unavailable(ctx.Err())
+		return nil, unavailable(ctx.Err())
 	case <-timeout.C:
 		busy := unavailable(errors.New("too many sign-ins at once"))
 		busy.Description = "too many people sign in at this moment; try again"
-		return false, busy
+		return nil, busy
 	}
-	return subtle.ConstantTimeCompare(hash.derive(password), hash.key) == 1, nil
 }

@@ -47,6 +47,14 @@ type revocation struct {
 	Fence string `json:"fence,omitempty"`
 }
 
+// Why something was ended, as far as the server decides it. Operators say it in
+// their own words.
+const (
+	reasonByClient  = "revoked_by_client"
+	reasonTheft     = "refresh_theft"
+	reasonMeanwhile = "ended_meanwhile"
+)
+
 // endGrant ends a grant and with it all its tokens: its record is gone when it
 // returns, and the revocation is in the log. It is there first, so that nobody who
 // repeats a call that failed half way finds the record gone and logs nothing.
@@ -54,15 +62,89 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {
 		return err
 	}
-	if err := s.grants.Delete(ctx, grantID); err != nil {
+	grant, _, err := s.grants.Get(ctx, grantID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	} else if err == nil {
+		err = s.grants.Delete(ctx, grantID)
+	}
+	if err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
+	}
+	for _, index := range grantIndexes(grant) { // they would go by themselves, later
+		if err := s.store.Unlink(ctx, index, grantID); err != nil {
+			s.log.Warn("a grant that has ended is still indexed", "grant_id", grantID, "error", err.Error())
+		}
+	}
+	return nil
+}
+
+// endSession ends all grants of a session. No grant is made in it any more.
+func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
+	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(endedSessionKept))
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("ending a session: %w", err)
+	}
+	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {
+		return fmt.Errorf("ending a session: %w", err)
+	}
+	return s.publish(ctx, revocation{Session: sessionID, Reason: reason})
+}
+
+// endedSessionKey is the key of the record that says that a session has ended. It
+// outlives the authorization requests and codes that the session began.
+func endedSessionKey(sessionID string) string { return "ended/" + sessionID }
+
+const endedSessionKept = time.Hour
+
+// endSubject ends all grants and sessions that a user has now. He may sign in again
+// unless he is disabled.
+func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
+	if err := s.beginEpoch(ctx, subjectEpoch, subject, time.Now().Unix()); err != nil {
+		return err
+	}
+	s.users.changed(subject)
+	if err := s.deleteGrants(ctx, subjectGrants(subject)); err != nil {
+		return fmt.Errorf("ending all of a user: %w", err)
+	}
+	// The grants are gone, so nothing can be refreshed from here on.
+	return s.publish(ctx, revocation{Subject: subject, Before: time.Now().Unix(), Reason: reason})
+}
+
+// clientMargin is how far ahead the epoch of a client begins: another instance may
+// believe the one before for so long, and issue tokens in it.
+const clientMargin = believed + time.Second
+
+// endClient ends all grants and tokens that a client has now, however many: grants
+// of an earlier epoch are dead where they are met.
+func (s *Server) endClient(ctx context.Context, clientID, reason string) error {
+	before := time.Now().Add(clientMargin).Unix()
+	if err := s.beginEpoch(ctx, clientEpoch, clientID, before); err != nil {
+		return err
+	}
+	s.clients.changed(clientID)
+	return s.publish(ctx, revocation{Client: clientID, Before: before, Reason: reason})
+}
+
+// deleteGrants deletes all grants that an index holds.
+func (s *Server) deleteGrants(ctx context.Context, index string) error {
+	for grantID, err := range s.store.Linked(ctx, index) {
+		if err == nil {
+			err = s.grants.Delete(ctx, grantID)
+		}
+		if err == nil {
+			err = s.store.Unlink(ctx, index, grantID)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // endToken ends one access token.
-func (s *Server) endToken(ctx context.Context, claims accesstoken.Claims) error {
-	r := revocation{Token: claims.ID, Reason: "revoked_by_client", At: time.Now().Unix(), Until: claims.Expires}
+func (s *Server) endToken(ctx context.Context, claims accesstoken.Claims, reason string) error {
+	r := revocation{Token: claims.ID, Reason: reason, At: time.Now().Unix(), Until: claims.Expires}
 	err := s.revoked.Create(ctx, claims.ID, r, time.Unix(claims.Expires, 0).Add(time.Minute))
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("revoking an access token: %w", err)

@@ -45,7 +45,7 @@ func (s *Server) revokeRefreshToken(ctx context.Context, c *client, token *intak
 	if claims.ClientID != c.id {
 		return errNotYours
 	}
-	if err := s.endGrant(ctx, claims.GrantID, "revoked_by_client"); err != nil {
+	if err := s.endGrant(ctx, claims.GrantID, reasonByClient); err != nil {
 		return unavailable(err)
 	}
 	s.log.Info("grant revoked", "event", "revocation", "client_id", c.id, "sub", claims.Subject, "grant_id", claims.GrantID)
@@ -60,7 +60,7 @@ func (s *Server) revokeAccessToken(ctx context.Context, c *client, token *intake
 	if claims.ClientID != c.id {
 		return errNotYours
 	}
-	if err := s.endToken(ctx, claims); err != nil {
+	if err := s.endToken(ctx, claims, reasonByClient); err != nil {
 		return unavailable(err)
 	}
 	s.log.Info("token revoked", "event", "revocation", "client_id", c.id, "sub", claims.Subject, "jti", claims.ID)

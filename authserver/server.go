@@ -20,8 +20,8 @@ type Server struct {
 	issuer    string
 	https     bool
 	tokens    Tokens // without zero fields
-	clients   clientRegistry
-	users     userRegistry
+	clients   *clientDirectory
+	users     *userDirectory
 	resources resourceRegistry
 
 	store   store.Store
@@ -110,7 +110,7 @@ func New(c Config) (*Server, error) {
 		issuer:    c.Issuer,
 		https:     strings.HasPrefix(c.Issuer, "https:"),
 		tokens:    c.Tokens.WithDefaults(),
-		users:     newUserRegistry(c.Users),
+		users:     newUserDirectory(c.Users, c.Store),
 		resources: newResourceRegistry(c, c.Keys.Default()),
 		store:     c.Store,
 		grants:    store.Table[Grant]{Store: c.Store, Name: "grant"},
@@ -124,7 +124,7 @@ func New(c Config) (*Server, error) {
 		proxies:   c.TrustedProxies,
 	}
 	var err error
-	if s.clients, err = newClientRegistry(c.Clients); err != nil {
+	if s.clients, err = newClientDirectory(c.Clients, c.Store); err != nil {
 		return nil, err
 	}
 	s.grantTypes, s.clientAuths = s.grantTable(), s.clientAuthTable()

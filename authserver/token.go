@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.issue(authorization)
+	response, err := s.issue(r.Context(), authorization)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (s *Server) grantTypeNames() []string {
 }
 
 // issue is the only place that signs tokens.
-func (s *Server) issue(a Authorization) (tokenResponse, error) {
+func (s *Server) issue(ctx context.Context, a Authorization) (tokenResponse, error) {
 	claims := accesstoken.Claims{
 		Issuer:       s.issuer,
 		Subject:      a.Grant.Subject,
@@ -91,7 +92,13 @@ func (s *Server) issue(a Authorization) (tokenResponse, error) {
 		SessionID:    a.Grant.SessionID,
 		Confirmation: a.Grant.Confirmation,
 	}
-	if user, active := s.users.bySubject(a.Grant.Subject); active {
+	if a.Grant.Subject != a.Grant.ClientID {
+		user, err := s.users.bySubject(ctx, a.Grant.Subject)
+		if errors.Is(err, errNoUser) {
+			return tokenResponse{}, errUserGone.because(err)
+		} else if err != nil {
+			return tokenResponse{}, err
+		}
 		if slices.Contains(a.Scope, "profile") {
 			claims.PreferredUsername = user.username
 		}

@@ -7,43 +7,25 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // user is somebody who can sign in, ready for use.
 type user struct {
 	subject  string
 	username string
-	hash     passwordHash
 	roles    []string
-	disabled bool
+	claims   map[string]any
+	hash     string // of the configured password; empty for stored users
+	epoch    epoch
 }
 
-// userRegistry holds the users; it does not change.
-type userRegistry struct {
-	byName map[string]user // by folded username
-	bySub  map[string]user
-}
+// authTime is the auth_time of u who signs in now: after the beginning of his epoch
+// even when that was in this very second.
+func (u user) authTime(now time.Time) int64 { return max(now.Unix(), u.epoch.NotBefore+1) }
 
-func newUserRegistry(configured []User) userRegistry {
-	registry := userRegistry{byName: make(map[string]user), bySub: make(map[string]user)}
-	for _, u := range configured {
-		hash, err := parsePasswordHash(u.PasswordHash)
-		if err != nil { // Config.Check has refused it
-			continue
-		}
-		compiled := user{u.subject(), u.Username, hash, u.Roles, u.Disabled}
-		registry.byName[foldUsername(u.Username)] = compiled
-		registry.bySub[compiled.subject] = compiled
-	}
-	return registry
-}
-
-// bySubject returns the user with a subject identifier and whether he may have
-// tokens now.
-func (r userRegistry) bySubject(subject string) (user, bool) {
-	u, known := r.bySub[subject]
-	return u, known && !u.disabled
-}
+// ended reports whether what u authenticated at authTime was ended since.
+func (u user) ended(authTime int64) bool { return authTime <= u.epoch.NotBefore }
 
 // subject returns the subject identifier of u.
 func (u User) subject() string {
@@ -63,30 +45,35 @@ var errSignIn = invalidGrant("the username or the password is wrong, or the acco
 // signIn checks a username and password. Unknown and disabled users cost what
 // known ones do and get the same answer.
 func (s *Server) signIn(ctx context.Context, username, password string, address netip.Addr) (user, error) {
-	account := foldUsername(username)
-	attempt, err := s.throttle.admit(ctx, account, address)
+	attempt, err := s.throttle.admit(ctx, foldUsername(username), address)
 	if err != nil {
 		return user{}, err
 	}
-	u, known := s.users.byName[account]
-	hash := u.hash
-	if !known {
-		hash = s.passwords.nobody
+	u, unknown := s.users.byName(ctx, username)
+	if unknown != nil && !errors.Is(unknown, errNoUser) {
+		return user{}, unknown
+	}
+	hash, err := s.passwordOf(ctx, u)
+	if err != nil {
+		return user{}, err
 	}
 	matches, err := s.passwords.verify(ctx, hash, password)
 	if err != nil { // nothing was tried: a busy server must not slow down people who come back
 		return user{}, errors.Join(err, s.throttle.withdraw(ctx, attempt))
 	}
-	if !matches || !known || u.disabled {
-		s.log.Info("sign-in refused", "event", "sign_in_refused", "username", username, "address", address.String(),
-			"known", known, "disabled", u.disabled)
+	if !matches || unknown != nil {
+		attrs := []any{"event", "sign_in_refused", "username", username, "address", address.String()}
+		if unknown != nil {
+			attrs = append(attrs, "cause", unknown.Error())
+		}
+		s.log.Info("sign-in refused", attrs...)
 		return user{}, errSignIn.because(errors.New("sign-in refused"))
 	}
 	if err := s.throttle.succeeded(ctx, attempt); err != nil {
 		return user{}, err
 	}
 	if hash.weak() {
-		s.log.Warn("a password hash has weaker parameters than new ones: make another with `authserver user hash`", "username", u.username)
+		s.upgradePassword(ctx, u, hash, password)
 	}
 	s.log.Info("signed in", "event", "sign_in", "sub", u.subject, "username", u.username, "address", address.String())
 	return u, nil

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -54,6 +55,44 @@ func (t Table[T]) Touch(ctx context.Context, id string, version uint64, expires 
 		return zero, record, err
 	}
 	return value, record, swapErr
+}
+
+// updateAttempts bounds Update. Each failed attempt means that another caller's
+// succeeded, so only a record that very many change at once needs so many.
+const updateAttempts = 20
+
+// Update lets change alter the value of id and stores the result until expires,
+// again from the start when another caller was faster. Without a record, change
+// sees the zero value and the result is created. Update returns the value and the
+// record as stored; an error of change ends it and nothing is stored.
+func (t Table[T]) Update(ctx context.Context, id string, expires time.Time, change func(value *T) error) (T, Record, error) {
+	var zero T
+	for range updateAttempts {
+		value, record, err := t.Get(ctx, id)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return zero, Record{}, err
+		}
+		if err := change(&value); err != nil {
+			return zero, Record{}, err
+		}
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			return zero, Record{}, fmt.Errorf("encoding %s record: %w", t.Name, err)
+		}
+		if record.Exists() {
+			record, err = t.Store.Swap(ctx, t.Key(id), record.Version, encoded, expires)
+		} else {
+			err = t.Store.Create(ctx, t.Key(id), encoded, expires)
+			record = Record{Version: 1, Value: encoded, Changed: time.Now(), Expires: expires}
+		}
+		switch {
+		case err == nil:
+			return value, record, nil
+		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrExists) && !errors.Is(err, ErrNotFound):
+			return zero, Record{}, err
+		}
+	}
+	return zero, Record{}, fmt.Errorf("changing a %s record: %w after %d attempts", t.Name, ErrConflict, updateAttempts)
 }
 
 // Delete removes the record of id, if there is one.

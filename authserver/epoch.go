@@ -1,0 +1,58 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"authserver/store"
+)
+
+// epoch is the record epoch/<level>/<id>. It ends all that a client or a user ever
+// had in one write, however much that is.
+type epoch struct {
+	// NotBefore is when the epoch began, in seconds since 1970: what was issued or
+	// authenticated at that instant or before is dead.
+	NotBefore int64 `json:"not_before"`
+	// number counts epochs: it is the version of the record. A grant remembers the
+	// one that it was made in, so that it does not matter how clocks differ.
+	number uint64
+}
+
+// The levels that have epochs.
+const (
+	clientEpoch  = "client"
+	subjectEpoch = "sub"
+)
+
+// longestGrant is the most that the configuration lets a grant live. An epoch is
+// kept as long.
+const longestGrant = 10 * 8760 * time.Hour
+
+func epochKey(level, id string) string { return "epoch/" + level + "/" + id }
+
+func readEpoch(record store.Record) (epoch, error) {
+	var e epoch
+	if !record.Exists() {
+		return e, nil
+	}
+	if err := json.Unmarshal(record.Value, &e); err != nil {
+		return e, fmt.Errorf("decoding epoch record: %w", err)
+	}
+	e.number = record.Version
+	return e, nil
+}
+
+// beginEpoch ends what began at notBefore or earlier. It never moves an epoch back.
+func (s *Server) beginEpoch(ctx context.Context, level, id string, notBefore int64) error {
+	table := store.Table[epoch]{Store: s.store, Name: "epoch"}
+	_, _, err := table.Update(ctx, level+"/"+id, time.Now().Add(longestGrant), func(e *epoch) error {
+		e.NotBefore = max(e.NotBefore, notBefore)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("ending all of a %s: %w", level, err)
+	}
+	return nil
+}

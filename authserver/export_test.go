@@ -1,0 +1,67 @@
+package authserver
+
+import (
+	"context"
+
+	"authserver/store"
+)
+
+// What the tests of the package reach into, beside its API.
+
+// Issue makes a grant for a client and returns its tokens.
+func Issue(ctx context.Context, s *Server, clientID, resource string, grant Grant) (access, refresh string, err error) {
+	c, err := s.clients.find(ctx, clientID)
+	if err != nil {
+		return "", "", err
+	}
+	authorization, err := s.createGrant(ctx, c, grant, resource)
+	if err != nil {
+		return "", "", err
+	}
+	tokens, err := s.issue(ctx, authorization)
+	return tokens.AccessToken, tokens.RefreshToken, err
+}
+
+// Kills are the levels of revocation above the token.
+var Kills = map[string]func(s *Server, ctx context.Context, id, reason string) error{
+	"grant":   (*Server).endGrant,
+	"session": (*Server).endSession,
+	"subject": (*Server).endSubject,
+	"client":  (*Server).endClient,
+}
+
+// PutClient stores a client whose secret is given.
+func PutClient(ctx context.Context, s store.Store, c Client, secret string, disabled bool) error {
+	table := store.Table[storedClient]{Store: s, Name: "client"}
+	_, _, err := table.Update(ctx, c.ClientID, store.Forever, func(stored *storedClient) error {
+		*stored = storedClient{Client: c, Secrets: []clientSecret{newClientSecret(secret)}, Disabled: disabled}
+		return nil
+	})
+	for _, origin := range originsOf(c) {
+		if err == nil {
+			err = s.Link(ctx, originIndex(origin), c.ClientID, store.Forever)
+		}
+	}
+	return err
+}
+
+// PutUser stores a user with a password hash.
+func PutUser(ctx context.Context, s store.Store, subject, username, phc string, disabled bool) error {
+	users := store.Table[storedUser]{Store: s, Name: "user"}
+	_, _, err := users.Update(ctx, subject, store.Forever, func(u *storedUser) error {
+		*u = storedUser{Username: username, Roles: []string{"stored"}, Disabled: disabled}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	all := store.Table[credentials]{Store: s, Name: "credentials"}
+	_, _, err = all.Update(ctx, subject, store.Forever, func(c *credentials) error {
+		c.Password = &storedPassword{Hash: phc}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.Create(ctx, usernameKey(foldUsername(username)), []byte(subject), store.Forever)
+}

@@ -1,0 +1,103 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"authserver/internal/accesstoken"
+	"authserver/store"
+)
+
+// errEnded says that a token, or something that stands behind it, has ended. What
+// it was is for the log.
+var errEnded = errors.New("it has ended")
+
+// standing is what the store says, at this instant and not a moment ago, of those
+// whom a grant or a token speaks about. All of it takes one round trip.
+type standing struct {
+	user    user           // the zero user for a client's own token
+	epoch   epoch          // of the client
+	records []store.Record // of the further keys
+}
+
+// standingOf asks for the client, the user unless he is the client itself, the
+// session if there is one, and further keys. It returns errNoClient, errNoUser or
+// errEnded, wrapped, when one of the first three can no longer have tokens.
+func (s *Server) standingOf(ctx context.Context, clientID, subject, sessionID string, keys ...string) (standing, error) {
+	if !isClientID(clientID) || !isSubject(subject) {
+		return standing{}, errNoClient
+	}
+	all := append(s.clients.keys(clientID), s.users.keys(subject)...)
+	if sessionID != "" {
+		all = append(all, endedSessionKey(sessionID))
+	}
+	first := len(all)
+	records, err := s.store.Get(ctx, append(all, keys...)...)
+	if err != nil {
+		return standing{}, unavailable(fmt.Errorf("looking up what stands behind a token: %w", err))
+	}
+	client, err := s.clients.read(clientID, records[0:2])
+	if err != nil {
+		return standing{}, err
+	}
+	if s.clients.configured[clientID] == nil {
+		if _, err := client.active(); err != nil {
+			return standing{}, err
+		}
+	}
+	found := standing{epoch: client.epoch, records: records[first:]}
+	if subject == clientID {
+		return found, nil
+	}
+	known, err := s.users.read(subject, records[2:4])
+	if err != nil {
+		return standing{}, err
+	}
+	if found.user, err = known.active(); err != nil {
+		return standing{}, err
+	}
+	if sessionID != "" && records[4].Exists() {
+		return standing{}, fmt.Errorf("%w: the session", errEnded)
+	}
+	return found, nil
+}
+
+// gone reports whether an error of standingOf is a decision and not trouble.
+func gone(err error) bool {
+	return errors.Is(err, errNoClient) || errors.Is(err, errNoUser) || errors.Is(err, errEnded)
+}
+
+// accessTokenLive asks for everything that can end an access token before its exp,
+// in one round trip to the store: the token itself, its grant, session, user and
+// client. (A key that was revoked verifies nothing: readAccessToken has refused it.)
+// Every endpoint that takes an access token asks it. It returns the user that the
+// token speaks about, and the zero user for a client's own.
+func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (u user, live bool, err error) {
+	keys := []string{s.revoked.Key(claims.ID)}
+	if !byClientItself(claims) {
+		keys = append(keys, s.grants.Key(claims.GrantID))
+	}
+	found, err := s.standingOf(ctx, claims.ClientID, claims.Subject, claims.SessionID, keys...)
+	switch {
+	case gone(err):
+		return user{}, false, nil
+	case err != nil:
+		return user{}, false, err
+	case found.records[0].Exists():
+		return user{}, false, nil
+	case byClientItself(claims): // no grant stands behind it
+		return user{}, claims.IssuedAt > found.epoch.NotBefore, nil
+	}
+	live, err = s.grantLive(found.records[1], found.epoch)
+	return found.user, live, err
+}
+
+// grantLive reports whether the record is of a grant that lives in an epoch.
+func (s *Server) grantLive(record store.Record, client epoch) (bool, error) {
+	if !record.Exists() {
+		return false, nil
+	}
+	grant, err := s.grants.Decode(record)
+	return grant.ClientEpoch >= client.number, err
+}
