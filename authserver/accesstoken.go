@@ -11,18 +11,18 @@ import (
 // readAccessToken returns the claims of an access token of ours that has not
 // expired. Whether it was revoked is for the caller to ask the store.
 func (s *Server) readAccessToken(token *intake.Token) (accesstoken.Claims, error) {
-	var claims accesstoken.Claims
 	if !token.HasType(accesstoken.Type) {
-		return claims, errors.New("not an access token")
+		return accesstoken.Claims{}, errors.New("not an access token")
 	}
 	algorithm, key, ok := s.keys.AccessKey(token.KeyID)
 	if !ok {
-		return claims, errors.New("signed by no key of ours")
+		return accesstoken.Claims{}, errors.New("signed by no key of ours")
 	}
 	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
-		return claims, err
+		return accesstoken.Claims{}, err
 	}
-	if err := intake.Decode(token.Payload, &claims); err != nil {
+	claims, err := accesstoken.Decode(token.Payload)
+	if err != nil {
 		return claims, err
 	}
 	switch {

@@ -27,6 +27,8 @@ type Claims struct {
 	PreferredUsername string        `json:"preferred_username,omitempty"`
 	Roles             []string      `json:"roles,omitempty"` // RFC 9068 §2.2.3.1
 	Confirmation      *Confirmation `json:"cnf,omitempty"`   // RFC 7800
+
+	NotBefore int64 `json:"nbf,omitempty"` // of other issuers; ours never set it
 }
 
 // Confirmation binds a token to a key of the client.

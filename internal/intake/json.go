@@ -2,6 +2,7 @@ package intake
 
 import (
 	"bytes"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -16,13 +17,7 @@ const (
 // in UTF-8, no name twice at any level, nothing after the object, and no deeper
 // than eight levels (RFC 8725 §2.6, §3.7). Errors wrap ErrMalformed.
 func Decode(text []byte, into any) error {
-	if len(text) == 0 || text[0] != '{' {
-		return malformed("not a JSON object")
-	}
-	if !utf8.Valid(text) {
-		return malformed("the JSON is not in UTF-8")
-	}
-	if err := checkMembers(text); err != nil {
+	if err := Members(text, nil); err != nil {
 		return err
 	}
 	// go-jose's decoder is case-sensitive, unlike encoding/json.
@@ -32,86 +27,316 @@ func Decode(text []byte, into any) error {
 	return nil
 }
 
-// checkMembers refuses duplicate member names and deep nesting, in one pass and
-// without allocating. It does not check the grammar: the decoder that follows does.
-func checkMembers(text []byte) error {
-	var (
-		names = make([][]byte, 0, 32) // of the open objects, outermost first
-		first [maxDepth + 1]int       // where the names of each depth begin
-		depth int
-	)
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '{', '[':
-			if depth++; depth > maxDepth {
-				return malformed("the JSON is nested more than %d levels deep", maxDepth)
+// Members reads one JSON object as strictly as Decode does, in one pass and
+// without allocating, and calls visit, if that is not nil, with each member: its
+// name, and its value as it stands in the text. The whole of the text has been
+// read when Members returns nil, and not before.
+func Members(text []byte, visit func(name, value []byte) error) error {
+	if len(text) == 0 || text[0] != '{' {
+		return malformed("not a JSON object")
+	}
+	if !utf8.Valid(text) {
+		return malformed("the JSON is not in UTF-8")
+	}
+	var room [32][]byte
+	s := scanner{text: text, names: room[:0]}
+	if err := s.object(visit); err != nil {
+		return err
+	}
+	if s.space(); s.at != len(text) {
+		return malformed("the JSON has something after the object")
+	}
+	return nil
+}
+
+// Text is the string that a member's value is.
+func Text(value []byte) (string, error) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", malformed("the JSON has something else where a string belongs")
+	}
+	plain, err := unquote(value)
+	return string(plain), err
+}
+
+// Texts is the array of strings that a member's value is.
+func Texts(value []byte) ([]string, error) {
+	s := scanner{text: value}
+	if s.next() != '[' || s.open() != nil {
+		return nil, malformed("the JSON has something else where an array of strings belongs")
+	}
+	all := make([]string, 0, 4)
+	for more := s.next() != ']'; more; {
+		start := s.at
+		if s.quoted() != nil {
+			return nil, malformed("the JSON has something else where an array of strings belongs")
+		}
+		plain, err := unquote(value[start:s.at])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, string(plain))
+		if more, err = s.more(']'); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Integer is the whole number that a member's value is, written without fraction
+// and exponent.
+func Integer(value []byte) (int64, error) {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		return 0, malformed("the JSON has something else where a whole number belongs")
+	}
+	return n, nil
+}
+
+// scanner reads JSON (RFC 8259) and refuses what Decode refuses.
+type scanner struct {
+	text  []byte
+	at    int
+	depth int
+	names [][]byte // of the open objects, outermost first
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.text) {
+		switch s.text[s.at] {
+		case ' ', '\t', '\r', '\n':
+			s.at++
+		default:
+			return
+		}
+	}
+}
+
+// next returns the byte that is to be read, or zero at the end.
+func (s *scanner) next() byte {
+	if s.at == len(s.text) {
+		return 0
+	}
+	return s.text[s.at]
+}
+
+// open enters an object or an array.
+func (s *scanner) open() error {
+	if s.depth++; s.depth > maxDepth {
+		return malformed("the JSON is nested more than %d levels deep", maxDepth)
+	}
+	s.at++
+	s.space()
+	return nil
+}
+
+// more goes on behind an item: another follows, or the end.
+func (s *scanner) more(end byte) (bool, error) {
+	s.space()
+	switch s.next() {
+	case ',':
+		s.at++
+		s.space()
+		return true, nil
+	case end:
+		s.at++
+		s.depth--
+		return false, nil
+	}
+	return false, malformed("the JSON is broken at byte %d", s.at)
+}
+
+func (s *scanner) object(visit func(name, value []byte) error) error {
+	if err := s.open(); err != nil {
+		return err
+	}
+	if s.next() == '}' {
+		s.at++
+		s.depth--
+		return nil
+	}
+	for first, more := len(s.names), true; more; {
+		name, err := s.name(first)
+		if err != nil {
+			return err
+		}
+		start := s.at
+		if err := s.value(); err != nil {
+			return err
+		}
+		if visit != nil {
+			if err := visit(name, s.text[start:s.at]); err != nil {
+				return err
 			}
-			first[depth] = len(names)
-		case '}', ']':
-			if depth == 0 {
-				return malformed("the JSON closes more than it opens")
-			}
-			names = names[:first[depth]]
-			depth--
-		case '"':
-			end := stringEnd(text, i)
-			if end < 0 {
-				return malformed("the JSON has an unfinished string")
-			}
-			if isName(text, end) {
-				name, err := unquote(text[i:end])
-				if err != nil {
-					return err
-				}
-				for _, other := range names[first[depth]:] {
-					if bytes.Equal(name, other) {
-						return malformed("the JSON has a member twice")
-					}
-				}
-				if len(names) == maxMembers {
-					return malformed("the JSON has more than %d members", maxMembers)
-				}
-				names = append(names, name)
-			}
-			i = end - 1
+		}
+		if more, err = s.more('}'); err != nil {
+			return err
+		}
+		if !more {
+			s.names = s.names[:first]
 		}
 	}
 	return nil
 }
 
-// unquote returns what a member name spells: "\u0061lg" is "alg".
+// name reads a member's name and the colon. Its object's names begin at first.
+func (s *scanner) name(first int) ([]byte, error) {
+	start := s.at
+	if err := s.quoted(); err != nil {
+		return nil, err
+	}
+	name, err := unquote(s.text[start:s.at])
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range s.names[first:] {
+		if bytes.Equal(name, other) {
+			return nil, malformed("the JSON has a member twice")
+		}
+	}
+	if len(s.names) == maxMembers {
+		return nil, malformed("the JSON has more than %d members", maxMembers)
+	}
+	s.names = append(s.names, name)
+	if s.space(); s.next() != ':' {
+		return nil, malformed("the JSON is broken at byte %d", s.at)
+	}
+	s.at++
+	s.space()
+	return name, nil
+}
+
+func (s *scanner) array() error {
+	if err := s.open(); err != nil {
+		return err
+	}
+	if s.next() == ']' {
+		s.at++
+		s.depth--
+		return nil
+	}
+	for more := true; more; {
+		if err := s.value(); err != nil {
+			return err
+		}
+		var err error
+		if more, err = s.more(']'); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *scanner) value() error {
+	switch c := s.next(); c {
+	case '{':
+		return s.object(nil)
+	case '[':
+		return s.array()
+	case '"':
+		return s.quoted()
+	case 't':
+		return s.literal("true")
+	case 'f':
+		return s.literal("false")
+	case 'n':
+		return s.literal("null")
+	default:
+		return s.number()
+	}
+}
+
+func (s *scanner) literal(word string) error {
+	if !bytes.HasPrefix(s.text[s.at:], []byte(word)) {
+		return malformed("the JSON is broken at byte %d", s.at)
+	}
+	s.at += len(word)
+	return nil
+}
+
+// quoted reads a string (RFC 8259 §7).
+func (s *scanner) quoted() error {
+	if s.next() != '"' {
+		return malformed("the JSON is broken at byte %d", s.at)
+	}
+	for s.at++; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; {
+		case c == '"':
+			s.at++
+			return nil
+		case c < 0x20:
+			return malformed("the JSON has a control character in a string")
+		case c == '\\':
+			if s.at++; !s.escape() {
+				return malformed("the JSON has a broken escape")
+			}
+		}
+	}
+	return malformed("the JSON has an unfinished string")
+}
+
+// escape reads what follows a backslash, up to its last byte.
+func (s *scanner) escape() bool {
+	switch s.next() {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return true
+	case 'u':
+		if len(s.text)-s.at < 5 {
+			return false
+		}
+		for range 4 {
+			s.at++
+			if c := s.text[s.at]; (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'f') {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// number is RFC 8259 §6.
+func (s *scanner) number() error {
+	start := s.at
+	if s.next() == '-' {
+		s.at++
+	}
+	if s.next() == '0' {
+		s.at++
+	} else if s.digits() == 0 {
+		return malformed("the JSON is broken at byte %d", start)
+	}
+	if s.next() == '.' {
+		if s.at++; s.digits() == 0 {
+			return malformed("the JSON is broken at byte %d", start)
+		}
+	}
+	if s.next()|0x20 == 'e' {
+		if s.at++; s.next() == '+' || s.next() == '-' {
+			s.at++
+		}
+		if s.digits() == 0 {
+			return malformed("the JSON is broken at byte %d", start)
+		}
+	}
+	return nil
+}
+
+func (s *scanner) digits() (n int) {
+	for s.next() >= '0' && s.next() <= '9' {
+		s.at++
+		n++
+	}
+	return n
+}
+
+// unquote returns what a string spells: "\u0061lg" is "alg".
 func unquote(quoted []byte) ([]byte, error) {
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return quoted[1 : len(quoted)-1], nil
 	}
-	var name string
-	if err := json.Unmarshal(quoted, &name); err != nil {
-		return nil, malformed("the JSON has a broken member name")
+	var plain string
+	if err := json.Unmarshal(quoted, &plain); err != nil {
+		return nil, malformed("the JSON has a broken string")
 	}
-	return []byte(name), nil
-}
-
-// stringEnd returns the index after the string that begins at start, or -1.
-func stringEnd(text []byte, start int) int {
-	for i := start + 1; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return -1
-}
-
-// isName reports whether the string before index end is a member name.
-func isName(text []byte, end int) bool {
-	for ; end < len(text); end++ {
-		switch text[end] {
-		case ' ', '\t', '\r', '\n':
-		default:
-			return text[end] == ':'
-		}
-	}
-	return false
+	return []byte(plain), nil
 }

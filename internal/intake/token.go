@@ -8,8 +8,8 @@
 package intake
 
 import (
+	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,20 +38,8 @@ type Token struct {
 	Type      string // typ of the header; empty when absent
 	Payload   []byte // decoded
 
-	signingInput string
+	signingInput []byte
 	signature    []byte
-}
-
-// header holds the members that matter. RawMessage tells null from absent, and
-// marks those that a token is refused for having at all.
-type header struct {
-	Algorithm string          `json:"alg"`
-	KeyID     json.RawMessage `json:"kid"`
-	Type      string          `json:"typ"`
-	Critical  json.RawMessage `json:"crit"` // RFC 7515 §4.1.11: none of its extensions is known here
-	Unencoded json.RawMessage `json:"b64"`  // RFC 7797
-	Zip       json.RawMessage `json:"zip"`  // RFC 7516 §4.1.3
-	Encrypted json.RawMessage `json:"enc"`  // RFC 7516 §4.1.2
 }
 
 // Parse takes a token apart. It accepts the compact serialization only, in
@@ -70,38 +58,52 @@ func Parse(compact string) (*Token, error) {
 	if signature == "" {
 		return nil, malformed("the token is not signed")
 	}
-	t := &Token{Raw: compact, signingInput: compact[:len(protected)+1+len(payload)]}
-	rawHeader, err := decodePart(protected)
+	// One copy of the text and one buffer for what it decodes to.
+	text := []byte(compact)
+	second, third := len(protected)+1, len(protected)+1+len(payload)+1
+	room := make([]byte, 0, strict.DecodedLen(len(compact)))
+	header, room, err := decodePart(room, text[:second-1])
 	if err != nil {
 		return nil, err
 	}
-	if t.Payload, err = decodePart(payload); err != nil {
+	t := &Token{Raw: compact, signingInput: text[:third-1]}
+	if t.Payload, room, err = decodePart(room, text[second:third-1]); err != nil {
 		return nil, err
 	}
-	if t.signature, err = decodePart(signature); err != nil {
+	if t.signature, _, err = decodePart(room, text[third:]); err != nil {
 		return nil, err
 	}
-	var h header
-	if err := Decode(rawHeader, &h); err != nil {
+	if err := Members(header, t.readHeader); err != nil {
 		return nil, fmt.Errorf("reading the header: %w", err)
 	}
-	if h.Critical != nil || h.Unencoded != nil || h.Zip != nil || h.Encrypted != nil {
-		return nil, malformed("the header has crit, b64, zip or enc")
-	}
-	if t.KeyID, err = keyID(h.KeyID); err != nil {
-		return nil, err
-	}
-	t.Algorithm, t.Type = h.Algorithm, h.Type
 	return t, nil
 }
 
+// readHeader takes the members of the header that matter, and refuses those that
+// a token must not have, whatever their values.
+func (t *Token) readHeader(name, value []byte) (err error) {
+	switch string(name) {
+	case "alg":
+		t.Algorithm, err = Text(value)
+	case "kid":
+		t.KeyID, err = keyID(value)
+	case "typ":
+		t.Type, err = Text(value)
+	case "crit", // RFC 7515 §4.1.11: none of its extensions is known here
+		"b64",        // RFC 7797
+		"zip", "enc": // RFC 7516 §4.1.3, §4.1.2
+		return malformed("the header has crit, b64, zip or enc")
+	}
+	return err
+}
+
 // keyID reads a kid, which is a string when it is there (RFC 7515 §4.1.4).
-func keyID(raw json.RawMessage) (string, error) {
+func keyID(raw []byte) (string, error) {
 	if raw == nil {
 		return "", nil
 	}
-	var id string
-	if raw[0] != '"' || json.Unmarshal(raw, &id) != nil || len(id) > maxKeyID {
+	id, err := Text(raw)
+	if err != nil || len(id) > maxKeyID {
 		return "", malformed("the kid is not a string of at most %d bytes", maxKeyID)
 	}
 	return id, nil
@@ -118,15 +120,17 @@ func (t *Token) HasType(mediaType string) bool {
 // spelling; decodePart refuses the line breaks that the decoder would skip.
 var strict = base64.RawURLEncoding.Strict()
 
-func decodePart(part string) ([]byte, error) {
-	if strings.ContainsAny(part, "\r\n") {
-		return nil, malformed("it is not in canonical base64url")
+// decodePart decodes one part of a token to the end of room, and returns the part
+// and what is left of room.
+func decodePart(room, part []byte) (decoded, left []byte, err error) {
+	if bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 {
+		return nil, nil, malformed("it is not in canonical base64url")
 	}
-	decoded, err := strict.DecodeString(part)
+	decoded, err = strict.AppendDecode(room, part)
 	if err != nil {
-		return nil, malformed("it is not in canonical base64url")
+		return nil, nil, malformed("it is not in canonical base64url")
 	}
-	return decoded, nil
+	return decoded[:len(decoded):len(decoded)], decoded[len(decoded):cap(decoded)][:0], nil
 }
 
 func malformed(format string, args ...any) error {

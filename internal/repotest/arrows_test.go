@@ -45,7 +45,7 @@ var arrows = []room{
 	{path: "store/boltstore", imports: []string{"store", bolt}, tests: []string{"store/storetest", "golang.org/x/sys/unix"}},
 	{path: "store/redisstore", imports: []string{"store", redis}, tests: []string{"store/storetest", "internal/redistest"}},
 
-	{path: "internal/accesstoken"},
+	{path: "internal/accesstoken", imports: []string{"internal/intake"}},
 	{path: "internal/feed", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 	{path: "internal/intake", imports: []string{jose}},
 	{path: "internal/redistest"},
