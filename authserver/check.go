@@ -35,6 +35,17 @@ func (t Tokens) WithDefaults() Tokens {
 	return t
 }
 
+// WithDefaults returns t with every zero field set to its default.
+func (t Sessions) WithDefaults() Sessions {
+	if t.Idle == 0 {
+		t.Idle = 24 * time.Hour
+	}
+	if t.Max == 0 {
+		t.Max = 720 * time.Hour
+	}
+	return t
+}
+
 // checker collects problems.
 type checker struct{ problems []Problem }
 
@@ -51,6 +62,7 @@ func (c Config) Check() []Problem {
 	var check checker
 	check.issuer(c.Issuer)
 	check.tokens(c.Tokens.WithDefaults())
+	check.sessions(c.Sessions.WithDefaults())
 	owners := check.resources(c.Resources)
 	check.scopes(c.Scopes, owners)
 	check.clients(c.Clients, c.Resources, owners)
@@ -82,11 +94,7 @@ func loopback(host string) bool {
 }
 
 func (c *checker) tokens(t Tokens) {
-	between := func(key string, found, low, high time.Duration) {
-		if found < low || found > high {
-			c.error("tokens."+key, "is %s; allowed are %s to %s", found, low, high)
-		}
-	}
+	between := func(key string, found, low, high time.Duration) { c.between("tokens."+key, found, low, high) }
 	between("access", t.Access, 10*time.Second, time.Hour)
 	between("id", t.ID, 10*time.Second, time.Hour)
 	between("refresh_idle", t.RefreshIdle, time.Minute, 10*8760*time.Hour)
@@ -98,6 +106,20 @@ func (c *checker) tokens(t Tokens) {
 	}
 	if *t.RetryWindow == 0 {
 		c.warn("tokens.retry_window", "is 0: a refresh that is repeated because its answer was lost counts as theft and signs the user out")
+	}
+}
+
+func (c *checker) between(key string, found, low, high time.Duration) {
+	if found < low || found > high {
+		c.error(key, "is %s; allowed are %s to %s", found, low, high)
+	}
+}
+
+func (c *checker) sessions(t Sessions) {
+	c.between("sessions.idle", t.Idle, time.Minute, 8760*time.Hour)
+	c.between("sessions.max", t.Max, time.Minute, 8760*time.Hour)
+	if t.Idle > t.Max {
+		c.error("sessions.idle", "is %s, longer than sessions.max (%s)", t.Idle, t.Max)
 	}
 }
 
@@ -216,6 +238,9 @@ func (c *checker) clientGrants(at string, client Client) {
 	if public && slices.Contains(client.GrantTypes, "client_credentials") {
 		c.error(at+".grant_types", "a public client cannot use client_credentials (OAuth 2.1 section 4.2)") // OAuth 2.1 §4.2
 	}
+	if client.RequirePKCE != nil && !*client.RequirePKCE && public { // OAuth 2.1 §7.5.1
+		c.error(at+".require_pkce", "a public client must use PKCE; false is for confidential OpenID Connect clients")
+	}
 	switch client.RefreshTokenRotation {
 	case "", rotationAlways:
 	case rotationNever:
@@ -224,26 +249,6 @@ func (c *checker) clientGrants(at string, client Client) {
 		}
 	default:
 		c.error(at+".refresh_token_rotation", "%q is unknown; allowed are always, never", client.RefreshTokenRotation)
-	}
-}
-
-func (c *checker) redirectURI(key, uri string) {
-	u, err := url.Parse(uri)
-	switch {
-	case err != nil || !u.IsAbs() || strings.ContainsFunc(uri, notVSCHAR) || strings.ContainsAny(uri, " \\*"):
-		c.error(key, "%q is not an absolute URI", uri)
-	case strings.Contains(uri, "#"):
-		c.error(key, "%q has a fragment (RFC 6749 section 3.1.2)", uri) // RFC 6749 §3.1.2
-	case u.User != nil:
-		c.error(key, "%q has a user part", uri)
-	case u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()):
-		if u.Host == "" {
-			c.error(key, "%q has no host", uri)
-		}
-	case u.Scheme == "http":
-		c.error(key, "%q must be https; http is allowed for loopback hosts only", uri)
-	case !strings.Contains(u.Scheme, "."): // OAuth 2.1 §8.4.3
-		c.error(key, "%q has a scheme that is neither https nor a reversed domain name such as com.example.app", uri)
 	}
 }
 

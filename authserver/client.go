@@ -21,6 +21,11 @@ type client struct {
 	scopes     []string
 	rotates    bool   // its refresh tokens rotate
 	resource   string // the resource server that it is, if it is one
+
+	name         string
+	redirectURIs []string
+	requiresPKCE bool
+	skipsConsent bool // first party: its users are not asked
 }
 
 // clientSecret is one of the secrets that a client may authenticate with. It has
@@ -64,6 +69,11 @@ func newClient(c Client, secrets []clientSecret) (*client, error) {
 		scopes:     strings.Fields(c.Scope),
 		rotates:    c.RefreshTokenRotation != rotationNever,
 		resource:   c.Resource,
+
+		name:         c.ClientName,
+		redirectURIs: c.RedirectURIs,
+		requiresPKCE: c.RequirePKCE == nil || *c.RequirePKCE,
+		skipsConsent: c.SkipConsent,
 	}
 	if c.JWKS != "" {
 		keys, refused, err := intake.ParseKeySet([]byte(c.JWKS))

@@ -21,6 +21,8 @@ type Config struct {
 	Issuer string
 	// Tokens are the lifetimes; zero fields take their defaults.
 	Tokens Tokens
+	// Sessions are the lifetimes of signed-in browsers; zero fields take their defaults.
+	Sessions Sessions
 	// Resources are the resource servers that tokens can be meant for. Without
 	// any, access tokens are meant for the issuer itself.
 	Resources []Resource
@@ -53,6 +55,12 @@ type Tokens struct {
 	// with the same successor; 60s by default and at most. See Config.Check for zero.
 	RetryWindow *time.Duration `yaml:"retry_window"`
 	Code        time.Duration  `yaml:"code"` // of authorization codes; 60s by default, 10m at most
+}
+
+// Sessions are lifetimes of signed-in browsers.
+type Sessions struct {
+	Idle time.Duration `yaml:"idle"` // a session that is not used for so long ends; 24h by default
+	Max  time.Duration `yaml:"max"`  // a session ends after so long in any case; 720h by default
 }
 
 // Resource is a resource server (RFC 8707).
@@ -88,6 +96,12 @@ type Client struct {
 	// Resource is the identifier of the resource server that this client is. It
 	// lets the client introspect the tokens meant for that resource.
 	Resource string `yaml:"resource" json:"resource,omitempty"`
+	// RequirePKCE is true by default. False is for confidential OpenID Connect
+	// clients that cannot do PKCE but check the nonce (OAuth 2.1 §7.5.1).
+	RequirePKCE *bool `yaml:"require_pkce" json:"require_pkce,omitempty"`
+	// SkipConsent is for first-party clients: their users are not asked whether the
+	// client may have what it asks for. Native apps without a secret ask all the same.
+	SkipConsent bool `yaml:"skip_consent" json:"skip_consent,omitempty"`
 }
 
 // User is somebody who can sign in.

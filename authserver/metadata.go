@@ -21,7 +21,7 @@ func (s *Server) metadata(routes []route) ([]byte, error) {
 	document := map[string]any{
 		"issuer":                                                   s.issuer,
 		"scopes_supported":                                         s.resources.scopes(),
-		"response_types_supported":                                 []string{}, // no authorization endpoint
+		"response_types_supported":                                 []string{}, // without an authorization endpoint
 		"grant_types_supported":                                    s.grantTypeNames(),
 		"token_endpoint_auth_methods_supported":                    methods,
 		"token_endpoint_auth_signing_alg_values_supported":         assertionAlgorithms,
@@ -29,6 +29,18 @@ func (s *Server) metadata(routes []route) ([]byte, error) {
 		"revocation_endpoint_auth_signing_alg_values_supported":    assertionAlgorithms,
 		"introspection_endpoint_auth_methods_supported":            authenticated,
 		"introspection_endpoint_auth_signing_alg_values_supported": assertionAlgorithms,
+	}
+	if s.login != nil {
+		document["response_types_supported"] = []string{"code"}
+		document["response_modes_supported"] = []string{modeQuery, modeFormPost}
+		document["code_challenge_methods_supported"] = []string{"S256"}   // RFC 8414 §2
+		document["authorization_response_iss_parameter_supported"] = true // RFC 9207 §3
+		document["prompt_values_supported"] = promptValues
+		document["acr_values_supported"] = acrLevels
+		document["claims_parameter_supported"] = true
+		document["request_parameter_supported"] = false
+		document["request_uri_parameter_supported"] = false // its default is true
+		document["require_request_uri_registration"] = false
 	}
 	for _, route := range routes {
 		if route.metadata != "" {

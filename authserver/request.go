@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,39 +30,67 @@ var repeatable = map[string]bool{"resource": true}
 // parseForm reads the parameters of a POST request from its body, never from the
 // query (OAuth 2.1 §3.2.2).
 func parseForm(w http.ResponseWriter, r *http.Request) (form, error) {
+	body, err := readFormBody(w, r)
+	if err != nil {
+		return form{}, err
+	}
+	f, err := parseParameters(body)
+	if err != nil {
+		return form{}, err
+	}
+	return f, f.wellFormed()
+}
+
+// readFormBody returns the body of a form POST, encoded.
+func readFormBody(w http.ResponseWriter, r *http.Request) (string, error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return form{}, invalidRequest("the request body must be of Content-Type application/x-www-form-urlencoded")
+		return "", invalidRequest("the request body must be of Content-Type application/x-www-form-urlencoded")
 	}
 	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return form{}, invalidRequest("the request body must be in UTF-8")
+		return "", invalidRequest("the request body must be in UTF-8")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return form{}, &Error{Code: "invalid_request", Status: http.StatusRequestEntityTooLarge,
+		return "", &Error{Code: "invalid_request", Status: http.StatusRequestEntityTooLarge,
 			Description: "the request body is larger than 65536 bytes"}
 	} else if err != nil {
-		return form{}, invalidRequest("the request body could not be read").because(err)
+		return "", invalidRequest("the request body could not be read").because(err)
 	}
-	if strings.Count(string(body), "&") >= maxParameters {
+	return string(body), nil
+}
+
+// parseParameters takes form encoding apart.
+func parseParameters(encoded string) (form, error) {
+	if strings.Count(encoded, "&") >= maxParameters {
 		return form{}, invalidRequest("the request has more than %d parameters", maxParameters)
 	}
-	values, err := url.ParseQuery(string(body))
+	values, err := url.ParseQuery(encoded)
 	if err != nil {
-		return form{}, invalidRequest("the request body is not valid form encoding").because(err)
-	}
-	for name, all := range values {
-		// OAuth 2.1 §3.1, RFC 6749 §3.2: not more than once.
-		if len(all) > 1 && !repeatable[name] {
-			return form{}, invalidRequest("a parameter is given more than once").because(errors.New("parameter " + strconv.Quote(name)))
-		}
-		for _, value := range append(all, name) {
-			if !utf8.ValidString(value) || strings.ContainsFunc(value, isControl) {
-				return form{}, invalidRequest("a parameter holds control characters or is not UTF-8")
-			}
-		}
+		return form{}, invalidRequest("the request is not valid form encoding").because(err)
 	}
 	return form{values}, nil
+}
+
+// wellFormed refuses repeated and malformed parameters, known or not.
+func (f form) wellFormed() error {
+	for name := range f.values {
+		if f.repeated(name) { // OAuth 2.1 §3.1, RFC 6749 §3.2: not more than once.
+			return invalidRequest("a parameter is given more than once").because(errors.New("parameter " + strconv.Quote(name)))
+		}
+		if f.malformed(name) {
+			return invalidRequest("a parameter holds control characters or is not UTF-8")
+		}
+	}
+	return nil
+}
+
+func (f form) repeated(name string) bool { return len(f.values[name]) > 1 && !repeatable[name] }
+
+func (f form) malformed(name string) bool {
+	return slices.ContainsFunc(append(slices.Clone(f.values[name]), name), func(text string) bool {
+		return !utf8.ValidString(text) || strings.ContainsFunc(text, isControl)
+	})
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
@@ -125,10 +154,10 @@ type errorBody struct {
 // writeError is the only function that writes refusals.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint string, err error) {
 	e := asError(err)
-	status := e.Status
-	if status == 0 {
-		status = http.StatusBadRequest
+	if e.Status == 0 {
+		e = &Error{e.Code, e.Description, http.StatusBadRequest, e.RetryAfter, e.cause}
 	}
+	status := e.Status
 	if status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
 		// RFC 6749 §5.2: a client that used the Authorization header is told the scheme.
 		w.Header().Set("WWW-Authenticate", `Basic realm="authserver"`)
@@ -137,15 +166,20 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint str
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
+	s.logRefusal(r, endpoint, e)
+	writeJSON(w, status, errorBody{e.Code, e.Description})
+}
+
+// logRefusal counts and logs what was refused, and why.
+func (s *Server) logRefusal(r *http.Request, endpoint string, e *Error) {
 	s.metrics.requests.WithLabelValues(endpoint, e.Code).Inc()
 	level := slog.LevelInfo
-	if status >= 500 {
+	if e.Status >= 500 {
 		level = slog.LevelError
 	}
-	attrs := []any{"endpoint", endpoint, "error", e.Code, "status", status, "description", e.Description}
+	attrs := []any{"endpoint", endpoint, "error", e.Code, "status", e.Status, "description", e.Description}
 	if e.cause != nil {
 		attrs = append(attrs, "cause", e.cause.Error())
 	}
 	s.log.Log(r.Context(), level, "refused", attrs...)
-	writeJSON(w, status, errorBody{e.Code, e.Description})
 }

@@ -53,6 +53,7 @@ const (
 	reasonByClient  = "revoked_by_client"
 	reasonTheft     = "refresh_theft"
 	reasonMeanwhile = "ended_meanwhile"
+	reasonOtherUser = "another_user_signed_in"
 )
 
 // endGrant ends a grant and with it all its tokens: its record is gone when it
@@ -79,10 +80,13 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	return nil
 }
 
-// endSession ends all grants of a session. No grant is made in it any more.
+// endSession ends a session and all its grants. No grant is made in it any more.
 func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
 	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(endedSessionKept))
 	if err != nil && !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("ending a session: %w", err)
+	}
+	if err := s.sessions.Delete(ctx, sessionID); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
 	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {

@@ -29,6 +29,14 @@ type Server struct {
 	revoked store.Table[revocation] // access tokens, by jti
 	used    store.Table[struct{}]   // client assertions that were accepted
 
+	login          Login                 // nil when nobody signs in with a browser
+	sessions       store.Table[session]  // by hash of the cookie's secret
+	sessionTimes   Sessions              // without zero fields
+	consents       store.Table[consent]  // by consentKey
+	spent          store.Table[struct{}] // interactions and codes that were used, by id
+	interactionBox keys.Box
+	codeBox        keys.Box
+
 	keys      *keys.Manager
 	log       *slog.Logger
 	metrics   *metrics
@@ -75,12 +83,16 @@ func (s *Server) clientAuthTable() []ClientAuth {
 }
 
 func (s *Server) routeTable() []route {
-	return []route{
+	routes := []route{
 		{"/token", post, corsRegistered, "token_endpoint", s.serveJSON("token", s.handleToken)},
 		{"/introspect", post, corsNone, "introspection_endpoint", s.serveJSON("introspect", s.handleIntrospect)},
 		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
+	if s.login != nil {
+		routes = append(routes, route{"/authorize", []string{http.MethodGet, http.MethodPost}, corsNone, "authorization_endpoint", s.servePage("authorize", s.handleAuthorize)})
+	}
+	return routes
 }
 
 var (
@@ -123,7 +135,17 @@ func New(c Config) (*Server, error) {
 		throttle:  throttle{store: c.Store},
 		proxies:   c.TrustedProxies,
 	}
+	s.login, s.sessionTimes = c.Login, c.Sessions.WithDefaults()
+	s.sessions = store.Table[session]{Store: c.Store, Name: "session"}
+	s.consents = store.Table[consent]{Store: c.Store, Name: "consent"}
+	s.spent = store.Table[struct{}]{Store: c.Store, Name: "spent"}
 	var err error
+	if s.interactionBox, err = c.Keys.Box("interaction"); err != nil {
+		return nil, err
+	}
+	if s.codeBox, err = c.Keys.Box("authorization code"); err != nil {
+		return nil, err
+	}
 	if s.clients, err = newClientDirectory(c.Clients, c.Store); err != nil {
 		return nil, err
 	}

@@ -95,6 +95,16 @@ func (t Table[T]) Update(ctx context.Context, id string, expires time.Time, chan
 	return zero, Record{}, fmt.Errorf("changing a %s record: %w after %d attempts", t.Name, ErrConflict, updateAttempts)
 }
 
+// Swap replaces the value and expiry of id if its version is the given one; see
+// Store.Swap.
+func (t Table[T]) Swap(ctx context.Context, id string, version uint64, value T, expires time.Time) (Record, error) {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return Record{}, fmt.Errorf("encoding %s record: %w", t.Name, err)
+	}
+	return t.Store.Swap(ctx, t.Key(id), version, encoded, expires)
+}
+
 // Delete removes the record of id, if there is one.
 func (t Table[T]) Delete(ctx context.Context, id string) error {
 	return t.Store.Delete(ctx, t.Key(id))

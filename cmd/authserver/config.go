@@ -42,6 +42,7 @@ type config struct {
 	TLS               tlsConfig             `yaml:"tls"`
 	TrustedProxies    []string              `yaml:"trusted_proxies"`
 	Tokens            authserver.Tokens     `yaml:"tokens"`
+	Sessions          authserver.Sessions   `yaml:"sessions"`
 	Keys              keysConfig            `yaml:"keys"`
 	Resources         []authserver.Resource `yaml:"resources"`
 	Scopes            []authserver.Scope    `yaml:"scopes"`
@@ -212,7 +213,8 @@ func (c *config) checkCertificate(d *decoder) {
 // serverConfig is the operator's part of the server's configuration.
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
-		Issuer: c.Issuer, Tokens: c.Tokens, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users, TrustedProxies: c.proxies,
+		Issuer: c.Issuer, Tokens: c.Tokens, Sessions: c.Sessions, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users,
+		TrustedProxies: c.proxies,
 	}
 }
 

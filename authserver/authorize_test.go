@@ -1,0 +1,413 @@
+package authserver
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// ATTACKS AZ-01 to AZ-24: each mistake and where it is answered. "" as the error is
+// the sign-in page; "page" is an error page without redirect.
+func TestAuthorizeRefusals(t *testing.T) {
+	s := browserServer(t, nil)
+	twice := func(name, value string) string { return authorizeURL() + "&" + url.Values{name: {value}}.Encode() }
+	raw := func(text string) string { return authorizeURL() + "&" + text }
+	for _, test := range []struct{ name, target, want string }{
+		{"as it should be", authorizeURL(), ""},
+		{"AZ-01 no client_id", authorizeURL("client_id", "-"), "page"},
+		{"AZ-02 unknown client", authorizeURL("client_id", "nobody"), "page"},
+		{"RU-01 unregistered redirect", authorizeURL("redirect_uri", "https://evil.example/cb"), "page"},
+		{"RU-18 omitted, OpenID Connect", authorizeURL("redirect_uri", "-"), "page"},
+		{"RU-18 omitted, one registered", authorizeURL("redirect_uri", "-", "scope", "orders:read"), ""},
+		{"RU-18 omitted, two registered", authorizeURL("redirect_uri", "-", "scope", "orders:read", "client_id", "first"), "page"},
+		{"AZ-03 no response_type", authorizeURL("response_type", "-"), "invalid_request"},
+		{"AZ-04 token", authorizeURL("response_type", "token"), "unsupported_response_type"},
+		{"AZ-05 code id_token", authorizeURL("response_type", "code id_token"), "unsupported_response_type"},
+		{"AZ-05 code token", authorizeURL("response_type", "code token"), "unsupported_response_type"},
+		{"AZ-05 id_token token", authorizeURL("response_type", "id_token token"), "unsupported_response_type"},
+		{"AZ-06 fragment", authorizeURL("response_mode", "fragment"), "invalid_request"},
+		{"unknown response_mode", authorizeURL("response_mode", "web_message"), "invalid_request"},
+		{"AZ-07 client_id twice", twice("client_id", "web"), "page"},
+		{"AZ-07 redirect_uri twice", twice("redirect_uri", testCallback), "page"},
+		{"AZ-07 response_type twice", twice("response_type", "code"), "invalid_request"},
+		{"AZ-07 scope twice", twice("scope", "other"), "invalid_request"},
+		{"AZ-07 code_challenge twice", twice("code_challenge", testChallenge), "invalid_request"},
+		{"AZ-09 empty client_id", authorizeURL("client_id", ""), "page"},
+		{"AZ-09 empty response_type", authorizeURL("response_type", ""), "invalid_request"},
+		{"AZ-09 empty scope and prompt", authorizeURL("scope", "", "prompt", ""), ""},
+		{"AZ-10 unknown parameter", authorizeURL("foo", "bar"), ""},
+		{"display", authorizeURL("display", "popup"), ""},
+		{"AZ-12 quote in scope", authorizeURL("scope", `openid "`), "invalid_scope"},
+		{"AZ-12 control character in scope", authorizeURL("scope", "openid\tx"), "invalid_request"},
+		{"AZ-12 large scope", authorizeURL("scope", strings.Repeat("abcdefg ", 1<<9)), "invalid_request"},
+		{"AZ-12 many scopes", authorizeURL("scope", strings.Repeat("a b c d e f g h ", 13)+manyScopes()), "invalid_scope"},
+		{"AZ-13 scope of others", authorizeURL("scope", "openid address"), "invalid_scope"},
+		{"unknown scope with openid", authorizeURL("scope", "openid groups"), ""},
+		{"unknown scope without", authorizeURL("scope", "orders:read groups"), "invalid_scope"},
+		{"AZ-14 prompt none", authorizeURL("prompt", "none"), "login_required"},
+		{"AZ-16 none and login", authorizeURL("prompt", "none login"), "invalid_request"},
+		{"unknown prompt", authorizeURL("prompt", "create"), "invalid_request"},
+		{"AZ-17 negative max_age", authorizeURL("max_age", "-1"), "invalid_request"},
+		{"AZ-17 max_age in words", authorizeURL("max_age", "abc"), "invalid_request"},
+		{"AZ-17 max_age with exponent", authorizeURL("max_age", "1e99"), "invalid_request"},
+		{"AZ-17 large max_age", authorizeURL("max_age", "99999999999"), "invalid_request"},
+		{"AZ-18 hint that is none", authorizeURL("id_token_hint", "abc"), "invalid_request"},
+		{"AZ-19 claims that are no JSON", authorizeURL("claims", "{"), "invalid_request"},
+		{"AZ-19 claims of wrong shape", authorizeURL("claims", `{"userinfo":["email"]}`), "invalid_request"},
+		{"AZ-19 deep claims", authorizeURL("claims", strings.Repeat("[", 5000)), "invalid_request"},
+		{"claims", authorizeURL("claims", `{"userinfo":{"email":null},"id_token":{"auth_time":{"essential":true}}}`), ""},
+		{"AZ-22 unknown resource", authorizeURL("resource", "https://other.example.com"), "invalid_target"},
+		{"AZ-22 relative resource", authorizeURL("resource", "/orders"), "invalid_target"},
+		{"AZ-22 resource", authorizeURL("resource", "https://api.example.com"), ""},
+		{"AZ-23 authorization_details", authorizeURL("authorization_details", "[]"), "invalid_authorization_details"},
+		{"request object", authorizeURL("request", "eyJhbGciOiJub25lIn0.e30."), "request_not_supported"},
+		{"request_uri", authorizeURL("request_uri", "https://web.example.com/r"), "request_uri_not_supported"},
+		{"registration", authorizeURL("registration", "{}"), "registration_not_supported"},
+		{"client without the grant", authorizeURL("client_id", "service"), "unauthorized_client"},
+		{"PK-01 no challenge, public", authorizeURL("client_id", "native", "redirect_uri", "http://127.0.0.1:99/cb", "code_challenge", "-"), "invalid_request"},
+		{"PK-02 no challenge, confidential", authorizeURL("code_challenge", "-", "code_challenge_method", "-"), "invalid_request"},
+		{"PK-02 no challenge, exempt", authorizeURL("client_id", "first", "code_challenge", "-", "code_challenge_method", "-"), ""},
+		{"PK-02 exempt, but no OpenID Connect", authorizeURL("client_id", "first", "scope", "orders:read", "code_challenge", "-", "code_challenge_method", "-"), "invalid_request"},
+		{"PK-02 exempt, half a challenge", authorizeURL("client_id", "first", "code_challenge", "-"), "invalid_request"},
+		{"PK-03 plain", authorizeURL("code_challenge_method", "plain"), "invalid_request"},
+		{"PK-03 no method", authorizeURL("code_challenge_method", "-"), "invalid_request"},
+		{"PK-04 s256", authorizeURL("code_challenge_method", "s256"), "invalid_request"},
+		{"PK-04 S256 with a space", authorizeURL("code_challenge_method", "S256 "), "invalid_request"},
+		{"PK-04 S512", authorizeURL("code_challenge_method", "S512"), "invalid_request"},
+		{"PK-05 42 characters", authorizeURL("code_challenge", testChallenge[1:]), "invalid_request"},
+		{"PK-05 129 characters", authorizeURL("code_challenge", strings.Repeat("a", 129)), "invalid_request"},
+		{"PK-05 padding", authorizeURL("code_challenge", testChallenge[1:]+"="), "invalid_request"},
+		{"PK-05 standard alphabet", authorizeURL("code_challenge", testChallenge[2:]+"+/"), "invalid_request"},
+		{"long nonce", authorizeURL("nonce", strings.Repeat("n", 600)), "invalid_request"},
+		{"too much together", authorizeURL("state", strings.Repeat("s", 4094)+"st", "claims", `{"userinfo":{"`+strings.Repeat("c", 1950)+`":null}}`), "invalid_request"},
+		{"bad escape", raw("x=%zz"), "page"},
+		{"semicolon", raw("x=1;y=2"), "page"},
+		{"too many parameters", raw(strings.Repeat("&x=", 100)), "page"},
+		{"too long", authorizeURL("x", strings.Repeat("x", 25<<10)), "page"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			page := newBrowser(t, s).send("GET", test.target, nil)
+			switch test.want {
+			case "":
+				if !page.on("/login") || page.query.Get("interaction") == "" {
+					t.Errorf("%d %v %s, want the sign-in page", page.status, page.location, page.body)
+				}
+			case "page":
+				if page.status != http.StatusBadRequest || page.location != nil || !strings.HasPrefix(page.body, "error request: ") {
+					t.Errorf("%d %v %s, want an error page", page.status, page.location, page.body)
+				}
+				if strings.Contains(page.body, "evil") {
+					t.Error("the page repeats the redirect_uri")
+				}
+			default:
+				if page.status != http.StatusSeeOther || page.query.Get("error") != test.want || !strings.HasSuffix(page.query.Get("state"), "st") ||
+					page.query.Get("iss") != testIssuer || page.query.Has("code") || page.location.Fragment != "" {
+					t.Errorf("%d %.300v %s, want %s", page.status, page.location, page.body, test.want)
+				}
+			}
+			if page.header.Get("Cache-Control") != "no-store" || page.header.Get("X-Frame-Options") != "DENY" || page.header.Get("Referrer-Policy") != "no-referrer" {
+				t.Errorf("headers: %v", page.header)
+			}
+		})
+	}
+}
+
+func manyScopes() string {
+	var b strings.Builder
+	for i := range 101 {
+		b.WriteString(" x" + strings.Repeat("y", i%10) + string(rune('a'+i/10)))
+	}
+	return b.String()
+}
+
+// ATTACKS AZ-11: state comes back byte for byte, or is refused.
+func TestState(t *testing.T) {
+	s := browserServer(t, nil)
+	for _, state := range []string{strings.Repeat("s", 4096), `"><script>alert(1)</script>`, "ü%00&a=b+c #x", "{\"a\":1}"} {
+		b := newBrowser(t, s)
+		page := b.send("GET", authorizeURL("prompt", "none", "state", state), nil)
+		if page.query.Get("state") != state || page.query.Get("error") != "login_required" {
+			t.Errorf("state %.20q came back as %.20q", state, page.query.Get("state"))
+		}
+	}
+	for name, state := range map[string]string{"CR LF": "a\r\nSet-Cookie: x=1", "NUL": "a\x00", "not UTF-8": "a\xff", "too long": strings.Repeat("s", 4097)} {
+		page := newBrowser(t, s).send("GET", authorizeURL("state", state), nil)
+		if page.query.Get("error") != "invalid_request" || page.query.Has("state") || page.header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: %v", name, page.location)
+		}
+	}
+	// AZ-07: which of two states would it be?
+	if page := newBrowser(t, s).send("GET", authorizeURL()+"&state=other", nil); page.query.Get("error") != "invalid_request" || page.query.Has("state") {
+		t.Errorf("two states: %v", page.location)
+	}
+}
+
+// OpenID Connect Core §3.1.2.1, ATTACKS AZ-08: a POST's parameters are those of its
+// body. It is led to a GET, which brings the cookies that SameSite=Lax keeps from it.
+func TestAuthorizePost(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	other := newBrowser(t, s)
+	page := other.send("POST", "/authorize?state=ignored&client_id=nobody", authorizeForm("client_id", "first"))
+	if !page.on("/authorize") || page.query.Get("state") != "st" {
+		t.Fatalf("%d %v", page.status, page.location)
+	}
+	if page = b.send("GET", page.location.RequestURI(), nil); page.query.Get("code") == "" {
+		t.Errorf("after the redirect: %v", page.location)
+	}
+	if page = b.send("POST", "/authorize", authorizeForm("client_id", "first")); page.query.Get("code") == "" {
+		t.Errorf("a POST with cookies: %v", page.location)
+	}
+	if page = other.send("POST", "/authorize?client_id=web", authorizeForm("client_id", "-")); page.status != 400 {
+		t.Errorf("client_id in the query of a POST: %d", page.status)
+	}
+	if page = other.send("POST", "/authorize", authorizeForm("response_type", "token")); page.query.Get("error") != "unsupported_response_type" {
+		t.Errorf("a wrong POST: %v", page.location)
+	}
+	// AZ-24.
+	for _, method := range []string{"HEAD", "PUT", "DELETE", "TRACE", "OPTIONS"} {
+		if page = b.send(method, authorizeURL("client_id", "first"), nil); page.status != 405 || page.header.Get("Allow") == "" || page.location != nil {
+			t.Errorf("%s: %d", method, page.status)
+		}
+	}
+}
+
+// The whole way: sign in, consent, a code. Then single sign-on without a question.
+func TestAuthorizeFlow(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	page := b.send("GET", authorizeURL(), nil)
+	if page = b.passSignIn(page, "alice-1"); !page.on("/consent") {
+		t.Fatalf("after signing in: %d %v %s", page.status, page.location, page.body)
+	}
+	consentPage := page
+	page = b.decideConsent(page, true)
+	if page.status != http.StatusSeeOther || page.query.Get("code") == "" || page.query.Get("state") != "st" || page.query.Get("iss") != testIssuer {
+		t.Fatalf("after consenting: %d %v %s", page.status, page.location, page.body)
+	}
+	if !strings.HasPrefix(page.location.String(), testCallback+"?") {
+		t.Errorf("redirected to %v", page.location)
+	}
+	// AZ-28: a second completion gets nothing.
+	if again := b.decideConsent(consentPage, true); !strings.HasPrefix(again.body, "error done") || again.location != nil {
+		t.Errorf("completed twice: %d %v %s", again.status, again.location, again.body)
+	}
+	if again := b.decideConsent(consentPage, false); !strings.HasPrefix(again.body, "error done") {
+		t.Errorf("completed, then denied: %s", again.body)
+	}
+	if page = b.send("GET", authorizeURL("prompt", "none"), nil); page.query.Get("code") == "" {
+		t.Errorf("single sign-on: %v", page.location)
+	}
+	// AZ-15: more than was allowed is asked again.
+	if page = b.send("GET", authorizeURL("prompt", "none", "scope", "openid email"), nil); page.query.Get("error") != "consent_required" {
+		t.Errorf("more scope: %v", page.location)
+	}
+	if page = b.send("GET", authorizeURL("prompt", "none", "claims", `{"id_token":{"email":null}}`), nil); page.query.Get("error") != "consent_required" {
+		t.Errorf("another claim: %v", page.location)
+	}
+	if page = b.send("GET", authorizeURL("prompt", "consent"), nil); !page.on("/consent") {
+		t.Errorf("prompt=consent: %v", page.location)
+	}
+	if err := s.forgetConsent(t.Context(), "alice-1", "web"); err != nil {
+		t.Fatal(err)
+	}
+	if page = b.send("GET", authorizeURL(), nil); !page.on("/consent") {
+		t.Errorf("after revoking the consent: %v", page.location)
+	}
+	page = b.decideConsent(page, false)
+	if page.query.Get("error") != "access_denied" || page.query.Get("state") != "st" || page.query.Get("iss") != testIssuer {
+		t.Errorf("denied: %v", page.location)
+	}
+}
+
+// RFC 8252 §8.6, ATTACKS BR-11: anybody can pass for a native app.
+func TestNativeAppsAskAgain(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	target := authorizeURL("client_id", "native", "redirect_uri", "http://127.0.0.1:51004/cb")
+	for range 2 {
+		page := b.send("GET", target, nil)
+		if !page.on("/consent") {
+			t.Fatalf("not asked: %v", page.location)
+		}
+		if page = b.decideConsent(page, true); page.query.Get("code") == "" || page.location.Host != "127.0.0.1:51004" {
+			t.Fatalf("after consenting: %v", page.location)
+		}
+	}
+	if page := b.send("GET", target+"&prompt=none", nil); page.query.Get("error") != "consent_required" {
+		t.Errorf("prompt=none: %v", page.location)
+	}
+}
+
+// OpenID Connect Core §3.1.2.1: when a session is not enough.
+func TestReauthentication(t *testing.T) {
+	s := browserServer(t, nil)
+	for _, pairs := range [][]string{
+		{"prompt", "login"}, {"prompt", "select_account"}, {"prompt", "login consent"}, {"max_age", "0"}, {"acr_values", "aal2"}, {"acr_values", "phr unknown"},
+		{"claims", `{"id_token":{"acr":{"essential":true,"values":["phr"]}}}`}, {"claims", `{"id_token":{"sub":{"value":"bob-1"}}}`},
+	} {
+		b := newBrowser(t, s)
+		b.signIn("alice-1")
+		pairs = append(pairs, "client_id", "first")
+		page := b.send("GET", authorizeURL(pairs...), nil)
+		if !page.on("/login") {
+			t.Errorf("%v: %v, want the sign-in page", pairs, page.location)
+			continue
+		}
+		page = b.passSignIn(page, "alice-1")
+		switch {
+		case strings.Contains(pairs[1], "consent"):
+			if !page.on("/consent") {
+				t.Errorf("%v: %v, want consent", pairs, page.location)
+			}
+		case strings.Contains(pairs[1], "phr\"]"): // essential, and not met
+			if page.query.Get("error") != "unmet_authentication_requirements" {
+				t.Errorf("%v: %v", pairs, page.location)
+			}
+		case strings.Contains(pairs[1], "bob"): // AZ-19: never another subject
+			if page.query.Get("error") != "login_required" {
+				t.Errorf("%v: %v", pairs, page.location)
+			}
+		case page.query.Get("code") == "":
+			t.Errorf("%v: %v, want a code after the sign-in", pairs, page.location)
+		}
+		if pairs[0] != "prompt" {
+			if page := b.send("GET", authorizeURL(append(pairs, "prompt", "none")...), nil); page.query.Get("code") != "" {
+				t.Errorf("%v with prompt=none got a code", pairs)
+			}
+		}
+	}
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	for _, pairs := range [][]string{{"max_age", "10000"}, {"acr_values", "aal1"}, {"acr_values", "1 2"}, {"claims", `{"id_token":{"sub":{"value":"alice-1"}}}`}} {
+		if page := b.send("GET", authorizeURL(append(pairs, "client_id", "first", "prompt", "none")...), nil); page.query.Get("code") == "" {
+			t.Errorf("%v: %v, want a code", pairs, page.location)
+		}
+	}
+}
+
+// ATTACKS AZ-29: another browser cannot go on with a request; neither can this one
+// without its cookie, or with an altered one.
+func TestInteractionIsBound(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	page := b.send("GET", authorizeURL(), nil)
+	thief := newBrowser(t, s)
+	thief.send("GET", authorizeURL(), nil)
+	for name, other := range map[string]*browser{"another browser": thief, "no cookies": newBrowser(t, s)} {
+		if got := other.passSignIn(page, "bob-1"); !strings.HasPrefix(got.body, "error cookies") || got.location != nil {
+			t.Errorf("%s: %d %v %s", name, got.status, got.location, got.body)
+		}
+	}
+	sealed := page.query.Get("interaction")
+	for name, value := range map[string]string{"cut": sealed[:len(sealed)-1], "altered": "A" + sealed[1:], "empty": "", "a code": "x"} {
+		page.query.Set("interaction", value)
+		if got := b.passSignIn(page, "bob-1"); !strings.HasPrefix(got.body, "error request") {
+			t.Errorf("%s: %s", name, got.body)
+		}
+	}
+	// Too old: the page leads back to where it began.
+	in, err := s.unsealInteraction(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Expires = past(1)
+	if sealed, err = s.sealInteraction(in); err != nil {
+		t.Fatal(err)
+	}
+	page.query.Set("interaction", sealed)
+	got := b.passSignIn(page, "alice-1")
+	_, next, _ := strings.Cut(got.body, "next="+testIssuer)
+	if !strings.HasPrefix(got.body, "error expired") || next == "" {
+		t.Fatalf("expired: %s", got.body)
+	}
+	if page := b.send("GET", next, nil); !page.on("/login") {
+		t.Errorf("the way on leads to %d %v", page.status, page.location)
+	}
+}
+
+// ATTACKS BR-16: the answer to a question is that of whom it was shown to.
+func TestAnotherUserInAnotherTab(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	asked := b.send("GET", authorizeURL(), nil)
+	b.signIn("bob-1")
+	page := b.decideConsent(asked, true)
+	if !page.on("/consent") {
+		t.Fatalf("alice's question, bob's answer: %d %v", page.status, page.location)
+	}
+	if scope, err := s.consented(t.Context(), "bob-1", "web"); err != nil || len(scope) > 0 {
+		t.Errorf("bob has consented to %v, %v", scope, err)
+	}
+	page = b.decideConsent(page, true)
+	minted, err := s.openCode(page.query.Get("code"))
+	if err != nil || minted.Subject != "bob-1" {
+		t.Errorf("the code is for %q, %v", minted.Subject, err)
+	}
+	// Signed out meanwhile: he signs in again.
+	asked = b.send("GET", authorizeURL("prompt", "consent"), nil)
+	delete(b.cookies, "__Host-session")
+	if page := b.decideConsent(asked, true); !page.on("/login") {
+		t.Errorf("signed out meanwhile: %v", page.location)
+	}
+	// A sign-in of alice for a request is no sign-in of bob for it.
+	page = b.send("GET", authorizeURL("prompt", "login consent"), nil)
+	page = b.passSignIn(page, "alice-1")
+	b.signIn("bob-1")
+	if page = b.decideConsent(page, true); !page.on("/login") {
+		t.Errorf("alice signed in for the request, then bob elsewhere: %v", page.location)
+	}
+}
+
+// ATTACKS AZ-30, AZ-31: a user or client that is gone meanwhile.
+func TestGoneMeanwhile(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	asked := b.send("GET", authorizeURL(), nil)
+	changed := browserServerWith(t, s, func(c *Config) { c.Users = c.Users[1:] })
+	b.server = changed
+	if page := b.decideConsent(asked, true); !page.on("/login") {
+		t.Errorf("the user is gone: %v", page.location)
+	}
+	b.server = browserServerWith(t, s, func(c *Config) { c.Clients = c.Clients[1:] })
+	if page := b.decideConsent(asked, true); !strings.HasPrefix(page.body, "error disabled") {
+		t.Errorf("the client is gone: %s", page.body)
+	}
+	b.server = browserServerWith(t, s, func(c *Config) { c.Clients[0].RedirectURIs = []string{"https://web.example.com/new"} })
+	if page := b.decideConsent(asked, true); !strings.HasPrefix(page.body, "error disabled") {
+		t.Errorf("the redirect URI is gone: %s", page.body)
+	}
+}
+
+// ATTACKS AZ-25, AZ-26.
+func TestFormPost(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	page := b.send("GET", authorizeURL("client_id", "first", "response_mode", "form_post", "state", `"><script>`), nil)
+	_, query, _ := strings.Cut(page.body, "form "+testCallback+"?")
+	values, err := url.ParseQuery(query)
+	if err != nil || page.status != 200 || values.Get("code") == "" || values.Get("iss") != testIssuer || values.Get("state") != `"><script>` {
+		t.Errorf("%d %s", page.status, page.body)
+	}
+	page = b.send("GET", authorizeURL("response_mode", "form_post", "scope", `"`), nil)
+	if !strings.Contains(page.body, "error=invalid_scope") || !strings.Contains(page.body, "iss=") {
+		t.Errorf("an error: %d %s", page.status, page.body)
+	}
+}
+
+// RFC 6749 §3.1.2, ATTACKS RU-06: a registered query is kept.
+func TestRedirectQueryIsKept(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	page := b.send("GET", authorizeURL("client_id", "first", "redirect_uri", testCallback+"?kept=1"), nil)
+	if page.query.Get("kept") != "1" || page.query.Get("code") == "" || !strings.HasPrefix(page.location.String(), testCallback+"?kept=1&") {
+		t.Errorf("redirected to %v", page.location)
+	}
+}

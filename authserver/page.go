@@ -1,0 +1,146 @@
+package authserver
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// pageError is a refusal that a person sees in a browser, where it cannot go back
+// to the client. The cause is for the log.
+type pageError struct {
+	kind   ErrorKind
+	status int
+	detail string // English, for developers; never repeats input
+	client string // client_id, where it is known
+	next   string // URL of ours where it goes on
+	cause  error
+}
+
+func (e *pageError) Error() string {
+	text := string(e.kind)
+	if e.detail != "" {
+		text += ": " + e.detail
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
+}
+
+func (e *pageError) Unwrap() error { return e.cause }
+
+// pageHandler is an endpoint for browsers. It writes its answer, or returns an
+// error that the user is shown.
+type pageHandler func(w http.ResponseWriter, r *http.Request) error
+
+// servePage makes an http.Handler of an endpoint for browsers: one place sets the
+// headers of pages and shows errors.
+func (s *Server) servePage(endpoint string, h pageHandler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Cache-Control", "no-store")
+		header.Set("Content-Security-Policy", Page{}.Policy("", ""))
+		header.Set("X-Frame-Options", "DENY") // RFC 9700 §4.16
+		header.Set("Referrer-Policy", "no-referrer")
+		if err := h(w, r); err != nil {
+			s.showError(w, r, endpoint, err)
+		}
+	})
+}
+
+// page is the common part of a page's model.
+func (s *Server) page(status int, uiLocales string) Page {
+	return Page{Status: status, UILocales: uiLocales, Home: s.issuer + "/account"}
+}
+
+// showError shows a person what went wrong. What is no *pageError is one of the
+// refusals that other endpoints answer in JSON.
+func (s *Server) showError(w http.ResponseWriter, r *http.Request, endpoint string, err error) {
+	var shown *pageError
+	page := ErrorPage{Page: s.page(http.StatusBadRequest, "")}
+	if errors.As(err, &shown) {
+		page.Kind, page.Detail, page.Next = shown.kind, shown.detail, shown.next
+		if shown.status != 0 {
+			page.Status = shown.status
+		}
+		if c, err := s.clients.find(r.Context(), shown.client); err == nil {
+			view := c.view("")
+			page.Client = &view
+		}
+	} else {
+		e := asError(err)
+		page.Kind, page.Detail, page.Wait = ErrorRequest, e.Description, e.RetryAfter
+		if e.Status != 0 {
+			page.Status = e.Status
+		}
+		switch {
+		case page.Status == http.StatusTooManyRequests:
+			page.Kind, page.Detail = ErrorThrottled, ""
+		case page.Status == http.StatusServiceUnavailable:
+			page.Kind, page.Detail = ErrorUnavailable, ""
+		case page.Status >= http.StatusInternalServerError:
+			page.Kind, page.Detail = ErrorServer, ""
+		}
+	}
+	if page.Wait > 0 {
+		seconds := int64((page.Wait + time.Second - 1) / time.Second)
+		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+	}
+	level := slog.LevelInfo
+	if page.Status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	s.metrics.requests.WithLabelValues(endpoint, string(page.Kind)).Inc()
+	s.log.Log(r.Context(), level, "refused", "endpoint", endpoint, "error", string(page.Kind), "status", page.Status, "cause", err.Error())
+	s.login.Error(w, r, page)
+}
+
+const maxShownName = 80 // characters of a client's name that are shown
+
+// view is a client as a person sees it: where the answer goes decides more about
+// whom he trusts than its name does.
+func (c *client) view(redirectURI string) ClientView {
+	view := ClientView{ID: c.id, Name: shownName(c.name)}
+	if view.Name == "" {
+		view.Name = shownName(c.id)
+	}
+	if u, err := url.Parse(redirectURI); err == nil {
+		if view.Host = u.Hostname(); view.Host == "" {
+			view.Host = u.Scheme
+		}
+	}
+	return view
+}
+
+// shownName cuts what could deceive out of a name (ATTACKS BR-08).
+func shownName(name string) string {
+	clean := strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, name))
+	if runes := []rune(clean); len(runes) > maxShownName {
+		return string(runes[:maxShownName-1]) + "…"
+	}
+	return clean
+}
+
+// formTargets are the sources that a form-action policy must name for a form to
+// lead, at once or by a redirect, to a redirect URI.
+func formTargets(redirectURI string) []string {
+	u, err := url.Parse(redirectURI)
+	switch {
+	case err != nil:
+		return nil
+	case u.Scheme == "http" || u.Scheme == "https":
+		return []string{u.Scheme + "://" + u.Host}
+	}
+	return []string{u.Scheme + ":"}
+}
