@@ -84,29 +84,6 @@ func offered() []string {
 	return names
 }
 
-// material is a new key that is in no ring yet.
-type material struct {
-	id      string
-	public  []byte // PKIX, DER
-	private crypto.Signer
-}
-
-func (a algorithm) make() (material, error) {
-	private, err := a.generate()
-	if err != nil {
-		return material{}, fmt.Errorf("generating an %s key: %w", a.name, err)
-	}
-	id, err := thumbprint(private.Public())
-	if err != nil {
-		return material{}, err
-	}
-	public, err := x509.MarshalPKIXPublicKey(private.Public())
-	if err != nil {
-		return material{}, fmt.Errorf("encoding public key %s: %w", id, err)
-	}
-	return material{id, public, private}, nil
-}
-
 func parsePublic(der []byte, name string) (crypto.PublicKey, error) {
 	a, err := algorithmOf(name)
 	if err != nil {

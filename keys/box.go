@@ -16,15 +16,29 @@ var ErrSealed = errors.New("the sealed value does not open")
 // Box seals small values that the server hands out, or stores, and reads again
 // itself: XChaCha20-Poly1305 under a key derived from the master key for one
 // purpose. What was sealed for one purpose does not open for another.
-type Box struct{ aead cipher.AEAD }
+type Box struct {
+	aead cipher.AEAD   // seals and opens
+	old  []cipher.AEAD // open, under OldMasterKeys
+}
 
 // Box returns the box of a purpose, for example "authorization code".
 func (m *Manager) Box(purpose string) (Box, error) {
-	aead, err := chacha20poly1305.NewX(m.config.MasterKey.Derive("box: " + purpose))
-	if err != nil {
-		return Box{}, fmt.Errorf("making the box for %s: %w", purpose, err)
+	var b Box
+	for i, master := range m.sealed.masters {
+		if master.IsZero() {
+			return Box{}, fmt.Errorf("making the box for %s: %w", purpose, ErrMasterKey)
+		}
+		aead, err := chacha20poly1305.NewX(master.Derive("box: " + purpose))
+		if err != nil {
+			return Box{}, fmt.Errorf("making the box for %s: %w", purpose, err)
+		}
+		if i == 0 {
+			b.aead = aead
+		} else {
+			b.old = append(b.old, aead)
+		}
 	}
-	return Box{aead}, nil
+	return b, nil
 }
 
 // Seal returns plaintext sealed and bound to additional data: 40 bytes longer, and
@@ -42,8 +56,25 @@ func (b Box) Open(sealed, additionalData []byte) ([]byte, error) {
 	}
 	nonce, ciphertext := sealed[:b.aead.NonceSize()], sealed[b.aead.NonceSize():]
 	plaintext, err := b.aead.Open(nil, nonce, ciphertext, additionalData)
+	for i := 0; err != nil && i < len(b.old); i++ {
+		plaintext, err = b.old[i].Open(nil, nonce, ciphertext, additionalData)
+	}
 	if err != nil {
 		return nil, ErrSealed
 	}
 	return plaintext, nil
+}
+
+// Reseal returns a value sealed under the first master key, and whether it was
+// sealed under another one before. Whoever stores values for long calls it when
+// they are read, so that an old master key can be taken away some day.
+func (b Box) Reseal(sealed, additionalData []byte) (resealed []byte, changed bool, err error) {
+	plaintext, err := b.Open(sealed, additionalData)
+	if err != nil {
+		return nil, false, err
+	}
+	if _, err := (Box{aead: b.aead}).Open(sealed, additionalData); err == nil {
+		return sealed, false, nil
+	}
+	return b.Seal(plaintext, additionalData), true, nil
 }

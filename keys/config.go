@@ -36,6 +36,12 @@ type Store interface {
 type Config struct {
 	Store     Store     // required
 	MasterKey MasterKey // seals private keys at rest; required
+	// OldMasterKeys open what was sealed before MasterKey came; see Manager.Rewrap.
+	OldMasterKeys []MasterKey
+	// Backend makes and keeps the keys of the published rings; nil: they are sealed
+	// in the store like the others. Keys that another backend made sign on until
+	// they rotate, as long as it is this one or the sealed one.
+	Backend Backend
 	// Issuer is the issuer identifier. Sealed keys are bound to it: under another
 	// issuer they do not open.
 	Issuer string
@@ -107,7 +113,7 @@ func (c Config) withDefaults() Config {
 // refused; each error says which number has to change.
 func (c Config) Check() []error {
 	c = c.withDefaults()
-	problems := c.checkAlgorithms()
+	problems := append(c.checkAlgorithms(), c.checkBackend()...)
 	bounds := c.checkBounds()
 	if len(bounds) > 0 {
 		return append(problems, bounds...) // sums of what is out of bounds say nothing

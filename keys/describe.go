@@ -19,6 +19,8 @@ type Overview struct {
 	Signing   bool       `json:"signing"`
 	Confirmed time.Time  `json:"confirmed"`
 	Rings     []RingView `json:"rings"`
+	// MasterKeys are those that were given, the one that seals first.
+	MasterKeys []MasterKeyView `json:"master_keys"`
 	// FailedRotations counts the steps of this instance that ended in an error.
 	FailedRotations uint64 `json:"failed_rotations"`
 }
@@ -65,7 +67,7 @@ func (m *Manager) Describe() Overview {
 	n := m.current.Load()
 	overview := Overview{
 		Issuer: n.set.Issuer, Signing: m.leased(n), Confirmed: n.confirmed.Load().UTC().Round(0),
-		Rings: []RingView{}, FailedRotations: m.failures.Load(),
+		Rings: []RingView{}, MasterKeys: m.masterKeyViews(n.set), FailedRotations: m.failures.Load(),
 	}
 	for _, r := range n.set.Rings {
 		view := RingView{
@@ -88,8 +90,8 @@ func (m *Manager) view(n *snapshot, r ring, k key) KeyView {
 		KeyID: k.ID, Ring: r.Name, Algorithm: r.Algorithm, State: string(k.State),
 		Published: k.Published, Activated: k.Activated, Stopped: k.Stopped, Lifetime: int64(k.Lifetime.Seconds()),
 	}
-	if k.Sealed != nil {
-		view.Backend = "sealed"
+	if k.Private != nil {
+		view.Backend = k.Private.Backend
 	}
 	if at, to := r.transition(k, m.config.policyOf(r.Name, n.set.LongestCache)); to != "" {
 		view.Next = &Transition{At: at, Ring: r.Name, KeyID: k.ID, From: string(k.State), To: string(to)}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/x509"
-	"fmt"
 	"time"
 )
 
@@ -23,14 +21,7 @@ func (m *Manager) Import(ctx context.Context, by By, ring string, private crypto
 	if r == nil {
 		return KeyView{}, refuse("there is no ring %q; `key algorithm add` makes one", ring)
 	}
-	made, err := imported(private, r.Algorithm)
-	if err != nil {
-		return KeyView{}, err
-	}
-	if err := m.neverHad(ctx, made.id); err != nil {
-		return KeyView{}, err
-	}
-	box, err := seal(m.config.MasterKey, made, place{m.config.Issuer, ring, r.Algorithm, made.id})
+	made, err := m.takeIn(ctx, Place{Issuer: m.config.Issuer, Ring: ring, Algorithm: r.Algorithm}, private)
 	if err != nil {
 		return KeyView{}, err
 	}
@@ -48,7 +39,7 @@ func (m *Manager) Import(ctx context.Context, by By, ring string, private crypto
 			standby = &r.Keys[len(r.Keys)-1]
 		}
 		*standby = key{State: pending}
-		standby.fill(made, box, now)
+		standby.fill(made, now)
 		return Entry{Action: ActionImport, Ring: ring, KeyID: made.id}, nil
 	})
 	if err != nil {
@@ -80,32 +71,41 @@ func (m *Manager) neverHad(ctx context.Context, kid string) error {
 // the bits.
 const maxRSABits = 4096
 
-// imported checks a key from elsewhere.
-func imported(private crypto.Signer, algorithm string) (material, error) {
-	a, err := algorithmOf(algorithm)
-	if err != nil {
+// takeIn checks a key from elsewhere and hands it to the ring's backend.
+func (m *Manager) takeIn(ctx context.Context, p Place, key crypto.Signer) (material, error) {
+	backend, ok := m.backendOf(p.Ring).(Importer)
+	if !ok {
+		return material{}, refuse("the keys of %s are made in the backend %q and never come from elsewhere", p.Ring, m.backendOf(p.Ring).Name())
+	}
+	if err := checkStrength(key); err != nil {
 		return material{}, err
 	}
-	if key, ok := private.(*rsa.PrivateKey); ok && algorithm == rs256 {
-		switch bits := key.N.BitLen(); {
-		case bits < rsaBits || bits > maxRSABits:
-			return material{}, refuse("the RSA key has %d bits; allowed are %d to %d", bits, rsaBits, maxRSABits)
-		case key.E < 65537:
-			return material{}, refuse("the RSA key has the public exponent %d; allowed is 65537 or more", key.E)
-		case key.Validate() != nil:
-			return material{}, refuse("the RSA key is not consistent")
-		}
-	}
-	if !a.fits(private.Public()) {
-		return material{}, refuse("the key is no key for %s", algorithm)
-	}
-	id, err := thumbprint(private.Public())
+	made, err := newMaterial(key.Public(), private{}, p.Algorithm)
 	if err != nil {
+		return material{}, refuse("the key cannot be taken in: %v", err)
+	}
+	if err := m.neverHad(ctx, made.id); err != nil {
 		return material{}, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(private.Public())
-	if err != nil {
-		return material{}, fmt.Errorf("encoding public key %s: %w", id, err)
+	p.KeyID = made.id
+	handle, err := backend.Import(ctx, p, key)
+	made.private = private{backend.Name(), handle}
+	m.strays.add(p, made.private)
+	return made, err
+}
+
+func checkStrength(private crypto.Signer) error {
+	key, ok := private.(*rsa.PrivateKey)
+	if !ok {
+		return nil // the other algorithms have keys of one strength
 	}
-	return material{id, public, private}, nil
+	switch bits := key.N.BitLen(); {
+	case bits < rsaBits || bits > maxRSABits:
+		return refuse("the RSA key has %d bits; allowed are %d to %d", bits, rsaBits, maxRSABits)
+	case key.E < 65537:
+		return refuse("the RSA key has the public exponent %d; allowed is 65537 or more", key.E)
+	case key.Validate() != nil:
+		return refuse("the RSA key is not consistent")
+	}
+	return nil
 }

@@ -78,8 +78,9 @@ func hashOf(line []byte) []byte {
 	return sum[:]
 }
 
-// record adds to the log of after what happened to it since before.
-func record(before set, after *set, by By, now time.Time) error {
+// record adds to the log of after what happened to it since before, and to what is
+// to be destroyed what it has no use for any more.
+func (m *Manager) record(before set, after *set, by By, now time.Time) error {
 	var entries []Entry
 	for _, r := range before.Rings {
 		if kept := after.ring(r.Name); kept != nil && by.Caller == Schedule && !r.Retire.IsZero() && kept.Retire.IsZero() {
@@ -91,6 +92,7 @@ func record(before set, after *set, by By, now time.Time) error {
 		entries = append(entries, Entry{Time: now, Action: ActionState, Ring: c.ring, KeyID: c.id,
 			From: string(c.from), To: string(c.to), Why: c.why, Caller: by.Caller, Reason: by.Reason})
 	}
+	after.Discarded = append(after.Discarded, discard(before, *after, m.config, now)...)
 	var err error
 	after.Log, err = after.Log.add(entries...)
 	return err

@@ -20,11 +20,12 @@ func (m *Manager) writeLog(ctx context.Context, j journal, now time.Time) (journ
 	if len(j.Unlogged) == 0 || !m.mayAppend(j, now) {
 		return j, nil
 	}
-	for _, line := range j.Unlogged {
+	for i, line := range j.Unlogged {
 		ctx, cancel := context.WithTimeout(ctx, m.config.callTimeout())
 		err := m.config.Store.Append(ctx, line)
 		cancel()
 		if err != nil {
+			j.Unlogged = j.Unlogged[i:]
 			return j, fmt.Errorf("writing the key log: %w", err)
 		}
 	}

@@ -30,6 +30,8 @@ type Manager struct {
 	stepping sync.Mutex // held by whoever replaces current
 	decided  uint64     // of the key log: the last entry that this instance brought about
 	failures atomic.Uint64
+	sealed   *SealedBackend
+	strays   strays
 }
 
 // Open reads the key set, or stores the first one, and opens every private key in
@@ -41,7 +43,7 @@ func Open(ctx context.Context, config Config) (*Manager, error) {
 	if err := errors.Join(append(config.Check(), config.checkWiring())...); err != nil {
 		return nil, fmt.Errorf("configuring the keys: %w", err)
 	}
-	m := &Manager{config: config}
+	m := &Manager{config: config, sealed: NewSealedBackend(config.MasterKey, config.OldMasterKeys...)}
 	if err := m.step(ctx, nil); err != nil {
 		return nil, fmt.Errorf("opening the keys: %w", err)
 	}
@@ -103,15 +105,17 @@ func (m *Manager) stepLocked(ctx context.Context, slow *workshop) error {
 		} else if m.config.MasterKey.IsZero() {
 			return fmt.Errorf("%w: none was given to seal the first keys with", ErrMasterKey)
 		}
+		m.sweep(ctx, before)
 		now := time.Now().UTC().Round(0) // as it will be read back
 		after := advance(before, m.config, now)
-		if err := m.fill(after, slow, now); err != nil {
+		after.Discarded = m.destroy(ctx, before.Discarded, now)
+		if err := m.fill(ctx, after, slow, now); err != nil {
 			return errors.Join(unlogged, err)
 		}
 		if unlogged == nil {
 			after.Log, unlogged = m.writeLog(ctx, before.Log, now)
 		}
-		if err := record(before, &after, By{Caller: Schedule}, now); err != nil {
+		if err := m.record(before, &after, By{Caller: Schedule}, now); err != nil {
 			return errors.Join(unlogged, err)
 		}
 		if reflect.DeepEqual(before, after) {
@@ -153,12 +157,12 @@ func (m *Manager) load(ctx context.Context) (uint64, error) {
 }
 
 func (m *Manager) adopt(value []byte, version uint64, read time.Time) error {
-	stored, err := decodeSet(value, m.config.MasterKey, m.config.Issuer)
+	stored, err := decodeSet(value, m.sealed.masters, m.config.Issuer)
 	if err != nil {
 		return err
 	}
 	held := m.current.Load()
-	adopted, err := newSnapshot(version, stored, held, m.config)
+	adopted, err := m.newSnapshot(version, stored, held)
 	if err != nil {
 		return err
 	}
@@ -190,7 +194,7 @@ func (m *Manager) save(ctx context.Context, after set, version uint64) (saved bo
 // fill makes the keys that are wanted. Those that take long are ordered, and
 // filled in when they are there; material that does not come to be stored is lost
 // with the set that it was made for.
-func (m *Manager) fill(s set, slow *workshop, now time.Time) error {
+func (m *Manager) fill(ctx context.Context, s set, slow *workshop, now time.Time) error {
 	for _, r := range s.Rings {
 		a, err := algorithmOf(r.Algorithm)
 		if err != nil {
@@ -201,18 +205,16 @@ func (m *Manager) fill(s set, slow *workshop, now time.Time) error {
 			if !k.wanted() {
 				continue
 			}
-			made, ok, err := slow.get(a)
+			p := Place{Issuer: m.config.Issuer, Ring: r.Name, Algorithm: r.Algorithm}
+			distant := m.backendOf(r.Name) != Backend(m.sealed)
+			made, ok, err := slow.get(r.Name, a.slow || distant, func() (material, error) { return m.generate(ctx, p) })
 			if err != nil {
 				return err
 			}
 			if !ok {
 				continue
 			}
-			box, err := seal(m.config.MasterKey, made, place{m.config.Issuer, r.Name, r.Algorithm, made.id})
-			if err != nil {
-				return err
-			}
-			k.fill(made, box, now)
+			k.fill(made, now)
 		}
 	}
 	slow.discard()

@@ -256,7 +256,7 @@ func TestCompromisedKeyIsDead(t *testing.T) {
 		time.Sleep(22 * time.Minute)
 		must[string](t)(m.Sign(es256, "at+jwt", nil))
 		for _, k := range m.current.Load().set.Rings[0].Keys {
-			if k.State == compromised && k.Sealed != nil {
+			if k.State == compromised && k.Private != nil {
 				t.Error("the private half of a compromised key was kept")
 			}
 		}
@@ -404,7 +404,7 @@ func TestInstancesAgree(t *testing.T) {
 		active1 := make(map[string]int)
 		c := testConfig(t, store, es256)
 		store.observed = func(value []byte) {
-			s, err := decodeSet(value, c.MasterKey, c.Issuer)
+			s, err := decodeSet(value, masterKeys{c.MasterKey}, c.Issuer)
 			if err != nil {
 				t.Errorf("stored what cannot be read: %v", err)
 			}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 )
 
 // ErrMasterKey says that the master key is missing or not the one that sealed the
@@ -99,16 +101,57 @@ func (m MasterKey) Derive(purpose string) []byte {
 	return derived
 }
 
-// isThatOf returns an error that wraps ErrMasterKey unless m has the given id.
-func (m MasterKey) isThatOf(id string) error {
-	switch {
-	case m.IsZero():
-		return fmt.Errorf("%w: the stored keys were sealed with master key %s, and none was given", ErrMasterKey, id)
-	case m.ID() != id:
-		return fmt.Errorf("%w: the stored keys were sealed with master key %s, and %s was given", ErrMasterKey, id, m.ID())
+// masterKeys are all that were given. The first one seals, all of them open.
+type masterKeys []MasterKey
+
+func (m masterKeys) first() MasterKey { return m[0] }
+
+// named returns the one with an id, or an error that wraps ErrMasterKey.
+func (m masterKeys) named(id string) (MasterKey, error) {
+	var given []string
+	for _, master := range m {
+		if master.IsZero() {
+			continue
+		}
+		if master.ID() == id {
+			return master, nil
+		}
+		given = append(given, master.ID())
 	}
-	return nil
+	if given == nil {
+		return MasterKey{}, fmt.Errorf("%w: the stored keys were sealed with master key %s, and none was given", ErrMasterKey, id)
+	}
+	return MasterKey{}, fmt.Errorf("%w: the stored keys were sealed with master key %s, and %s was given", ErrMasterKey, id, strings.Join(given, ", "))
 }
+
+// ParseMasterKeys reads a file of master keys, one on each line: the first one
+// seals, all of them open. Empty lines are skipped.
+func ParseMasterKeys(text []byte) ([]MasterKey, error) {
+	var masters []MasterKey
+	for number, line := range bytes.Split(text, []byte("\n")) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		master, err := ParseMasterKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", number+1, err)
+		}
+		if slices.ContainsFunc(masters, func(m MasterKey) bool { return m.ID() == master.ID() }) {
+			return nil, fmt.Errorf("line %d: the same master key is on two lines", number+1)
+		}
+		if masters = append(masters, master); len(masters) > maxMasterKeys {
+			return nil, fmt.Errorf("there are more than %d master keys", maxMasterKeys)
+		}
+	}
+	if len(masters) == 0 {
+		_, err := ParseMasterKey(nil)
+		return nil, err
+	}
+	return masters, nil
+}
+
+// maxMasterKeys bounds what a value in a box is tried with.
+const maxMasterKeys = 8
 
 // String returns the key's name, not the key; the other formatting methods do too.
 func (m MasterKey) String() string { return "master key " + m.ID() }

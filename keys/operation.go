@@ -70,7 +70,7 @@ func (m *Manager) carryOut(ctx context.Context, by By, o operation) error {
 			return errors.Join(unless(done, unsure), err)
 		}
 		now := time.Now().UTC().Round(0)
-		after, sent, err := m.apply(before, by, o, now)
+		after, sent, err := m.apply(ctx, before, by, o, now)
 		if err != nil {
 			return err
 		}
@@ -101,9 +101,9 @@ func unless(condition bool, err error) error {
 }
 
 // apply returns what has to be stored, and the operation's entry in its log.
-func (m *Manager) apply(before set, by By, o operation, now time.Time) (set, []byte, error) {
+func (m *Manager) apply(ctx context.Context, before set, by By, o operation, now time.Time) (set, []byte, error) {
 	due := advance(before, m.config, now)
-	if err := record(before, &due, By{Caller: Schedule}, now); err != nil {
+	if err := m.record(before, &due, By{Caller: Schedule}, now); err != nil {
 		return set{}, nil, err
 	}
 	asked := due.clone()
@@ -119,10 +119,10 @@ func (m *Manager) apply(before set, by By, o operation, now time.Time) (set, []b
 	line := log.Unlogged[len(log.Unlogged)-1]
 	after := advance(asked, m.config, now)
 	after.Log = log
-	if err := m.fill(after, nil, now); err != nil {
+	if err := m.fill(ctx, after, nil, now); err != nil {
 		return set{}, nil, err
 	}
-	return after, line, record(due, &after, by, now)
+	return after, line, m.record(due, &after, by, now)
 }
 
 // recorded reports whether one of some entries came to be part of the history.

@@ -207,7 +207,7 @@ func TestRevoke(t *testing.T) {
 		if _, _, ok := other.AccessKey(kid); ok || verify(t, other.JWKS(), token) == nil {
 			t.Error("it is still good on another instance after a second")
 		}
-		if _, k := m.current.Load().set.key(kid); k.Sealed != nil {
+		if _, k := m.current.Load().set.key(kid); k.Private != nil {
 			t.Error("its private half was kept")
 		}
 		again := must[RevokedKey](t)(other.Revoke(t.Context(), ann, kid))

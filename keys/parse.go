@@ -73,7 +73,7 @@ func decrypt(der []byte, passphrase func() ([]byte, error)) (crypto.Signer, erro
 	defer clear(phrase)
 	parsed := openPKCS8(der, phrase)
 	if parsed == nil {
-		return nil, refuse("the encrypted key does not open: wrong passphrase, or damaged, or not PBES2 with AES")
+		return nil, refuse("the encrypted key does not open: wrong passphrase, or damaged, or not in the way that `openssl pkcs8 -topk8` encrypts")
 	}
 	return signerOf(parsed)
 }

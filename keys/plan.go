@@ -42,7 +42,7 @@ func plan(s set, c Config, now time.Time) []Transition {
 			for i := range r.Keys {
 				if k := &r.Keys[i]; k.wanted() {
 					made++
-					k.fill(material{id: fmt.Sprint("planned ", made)}, &sealed{}, now)
+					k.fill(material{id: fmt.Sprint("planned ", made)}, now)
 				}
 			}
 		}

@@ -35,10 +35,10 @@ type key struct {
 	State     state         `json:"state"`
 	Published time.Time     `json:"published,omitzero"` // stored, and so in the JWKS, from then on
 	Activated time.Time     `json:"activated,omitzero"`
-	Stopped   time.Time     `json:"stopped,omitzero"` // signing, by retirement or compromise
-	Lifetime  time.Duration `json:"lifetime"`         // of the longest token that it may have signed
-	Public    []byte        `json:"public,omitempty"` // PKIX, DER
-	Sealed    *sealed       `json:"sealed,omitempty"` // private half while pending or active, else nil: destroyed
+	Stopped   time.Time     `json:"stopped,omitzero"`  // signing, by retirement or compromise
+	Lifetime  time.Duration `json:"lifetime"`          // of the longest token that it may have signed
+	Public    []byte        `json:"public,omitempty"`  // PKIX, DER
+	Private   *private      `json:"private,omitempty"` // where the private half is while pending or active, else nil: destroyed
 }
 
 func (k key) wanted() bool { return k.ID == "" }
@@ -85,7 +85,7 @@ func next(r ring, p policy, now time.Time) ring {
 		case pending, active:
 			k.Lifetime = max(k.Lifetime, p.lifetime)
 		case compromised:
-			k.Sealed = nil
+			k.Private = nil
 		}
 	}
 	signing, standby := r.find(active), r.find(pending)
@@ -121,7 +121,7 @@ func (r *ring) switchKeys(signing, standby *key, now time.Time) {
 
 // stop ends the signing of a key and destroys its private half.
 func (k *key) stop(s state, now time.Time) {
-	k.State, k.Sealed = s, nil
+	k.State, k.Private = s, nil
 	if k.Stopped.IsZero() {
 		k.Stopped = now
 	}
@@ -142,8 +142,8 @@ func (r ring) takesOver(signing, standby *key, p policy, now time.Time) bool {
 
 // fill gives a wanted key its material. A key that is wanted active is the first
 // of a new set and signs at once.
-func (k *key) fill(m material, box *sealed, now time.Time) {
-	k.ID, k.Public, k.Sealed, k.Published = m.id, m.public, box, now
+func (k *key) fill(m material, now time.Time) {
+	k.ID, k.Public, k.Private, k.Published = m.id, m.public, &m.private, now
 	if k.State == active {
 		k.Activated = now
 	}

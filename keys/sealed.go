@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -11,29 +12,54 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// sealed is a private key at rest: PKCS#8 DER in XChaCha20-Poly1305.
+const sealedName = "sealed"
+
+// SealedBackend keeps private keys in their handles: PKCS#8 DER in
+// XChaCha20-Poly1305 under a master key.
+type SealedBackend struct{ masters masterKeys }
+
+// NewSealedBackend returns the backend that seals with the first master key and
+// opens with all of them.
+func NewSealedBackend(first MasterKey, others ...MasterKey) *SealedBackend {
+	return &SealedBackend{append(masterKeys{first}, others...)}
+}
+
+// sealed is the handle of a sealed key.
 type sealed struct {
 	MasterKey  string `json:"master_key"` // id of the one that opens it
 	Ciphertext []byte `json:"ciphertext"` // after the nonce of 24 bytes
 }
 
-// place is what a sealed key is bound to, so that records can neither be renamed
-// nor exchanged.
-type place struct {
-	issuer, ring, algorithm, id string
-}
+// Name implements Backend.
+func (b *SealedBackend) Name() string { return sealedName }
 
-// additionalData is unambiguous: JSON delimits the parts.
-func (p place) additionalData() []byte {
-	data, err := json.Marshal([]string{"authserver private key", p.issuer, p.ring, p.algorithm, p.id})
+// Algorithms implements Backend.
+func (b *SealedBackend) Algorithms() []string { return offered() }
+
+// Generate implements Backend.
+func (b *SealedBackend) Generate(ctx context.Context, p Place) (crypto.PublicKey, []byte, error) {
+	a, err := algorithmOf(p.Algorithm)
 	if err != nil {
-		panic(err) // strings always encode
+		return nil, nil, err
 	}
-	return data
+	private, err := a.generate()
+	if err != nil {
+		return nil, nil, err
+	}
+	if p.KeyID, err = thumbprint(private.Public()); err != nil {
+		return nil, nil, err
+	}
+	handle, err := b.Import(ctx, p, private)
+	return private.Public(), handle, err
 }
 
-func seal(master MasterKey, m material, p place) (*sealed, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(m.private)
+// Import implements Importer.
+func (b *SealedBackend) Import(_ context.Context, p Place, private crypto.Signer) ([]byte, error) {
+	master := b.masters.first()
+	if master.IsZero() {
+		return nil, fmt.Errorf("%w: none was given to seal with", ErrMasterKey)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		return nil, errors.New("encoding a private key failed") // the cause could hold a part of it
 	}
@@ -44,19 +70,24 @@ func seal(master MasterKey, m material, p place) (*sealed, error) {
 	}
 	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(der)+aead.Overhead())
 	rand.Read(nonce)
-	return &sealed{master.ID(), aead.Seal(nonce, nonce, der, p.additionalData())}, nil
+	return json.Marshal(sealed{master.ID(), aead.Seal(nonce, nonce, der, p.additionalData())})
 }
 
-// open returns the private key, if it is the one that belongs to the place.
-func (s *sealed) open(master MasterKey, p place) (crypto.Signer, error) {
-	if err := master.isThatOf(s.MasterKey); err != nil {
+// Open implements Backend.
+func (b *SealedBackend) Open(_ context.Context, p Place, handle []byte) (crypto.Signer, error) {
+	altered := fmt.Errorf("private key %s does not open: its record was altered, or belongs elsewhere; restore it from a backup", p.KeyID)
+	var s sealed
+	if json.Unmarshal(handle, &s) != nil {
+		return nil, altered
+	}
+	master, err := b.masters.named(s.MasterKey)
+	if err != nil {
 		return nil, err
 	}
 	aead, err := chacha20poly1305.NewX(master.Derive("seal private keys"))
 	if err != nil {
-		return nil, fmt.Errorf("opening private key %s: %w", p.id, err)
+		return nil, fmt.Errorf("opening private key %s: %w", p.KeyID, err)
 	}
-	altered := fmt.Errorf("private key %s does not open: its record was altered, or belongs elsewhere; restore it from a backup", p.id)
 	if len(s.Ciphertext) < aead.NonceSize() {
 		return nil, altered
 	}
@@ -74,8 +105,30 @@ func (s *sealed) open(master MasterKey, p place) (crypto.Signer, error) {
 	if !ok {
 		return nil, altered
 	}
-	if id, err := thumbprint(private.Public()); err != nil || id != p.id {
+	if id, err := thumbprint(private.Public()); err != nil || id != p.KeyID {
 		return nil, altered
 	}
 	return private, nil
+}
+
+// Destroy implements Backend. The key is in its handle and goes with it.
+func (b *SealedBackend) Destroy(context.Context, Place, []byte) error { return nil }
+
+// masterKeyOf returns the id of the master key that opens a handle.
+func (b *SealedBackend) masterKeyOf(handle []byte) string {
+	var s sealed
+	if json.Unmarshal(handle, &s) != nil {
+		return ""
+	}
+	return s.MasterKey
+}
+
+// additionalData is what a sealed key is bound to. It is unambiguous: JSON delimits
+// the parts.
+func (p Place) additionalData() []byte {
+	data, err := json.Marshal([]string{"authserver private key", p.Issuer, p.Ring, p.Algorithm, p.KeyID})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return data
 }

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -69,7 +70,7 @@ func TestAlteredSetIsRefused(t *testing.T) {
 	open(t, c)
 	store := c.Store.(*memory)
 	good := bytes.Clone(store.value)
-	mine := must[material](t)(algorithms[0].make())
+	mine := make256(t)
 	for name, alter := range map[string]func(*envelope, *set){
 		"a public key of somebody else": func(_ *envelope, s *set) {
 			s.Rings[0].Keys = append(s.Rings[0].Keys, key{ID: mine.id, State: retiring, Stopped: time.Now(), Lifetime: time.Hour, Public: mine.public})
@@ -101,6 +102,23 @@ func TestAlteredSetIsRefused(t *testing.T) {
 	}
 }
 
+// alter changes the box of the first key.
+func alter(s *set, change func(*sealed)) {
+	var box sealed
+	where := s.Rings[0].Keys[0].Private
+	if err := json.Unmarshal(where.Handle, &box); err != nil {
+		panic(err)
+	}
+	change(&box)
+	where.Handle, _ = json.Marshal(box)
+}
+
+// make256 returns a key for ES256 that belongs to nobody.
+func make256(t *testing.T) material {
+	key := must[crypto.Signer](t)(algorithms[0].generate())
+	return must[material](t)(newMaterial(key.Public(), private{}, es256))
+}
+
 func withValue(c Config, value []byte) Config {
 	c.Store = &memory{value: value, version: 1}
 	return c
@@ -109,10 +127,11 @@ func withValue(c Config, value []byte) Config {
 // Even with the tag made anew, a sealed key opens in its own place only.
 func TestSealedKeyIsBoundToItsPlace(t *testing.T) {
 	for name, change := range map[string]func(*set){
-		"ciphertext":    func(s *set) { s.Rings[0].Keys[0].Sealed.Ciphertext[30] ^= 1 },
-		"nonce":         func(s *set) { s.Rings[0].Keys[0].Sealed.Ciphertext[0] ^= 1 },
-		"cut short":     func(s *set) { s.Rings[0].Keys[0].Sealed.Ciphertext = []byte{1} },
-		"swapped boxes": func(s *set) { k := s.Rings[0].Keys; k[0].Sealed, k[1].Sealed = k[1].Sealed, k[0].Sealed },
+		"ciphertext":    func(s *set) { alter(s, func(box *sealed) { box.Ciphertext[30] ^= 1 }) },
+		"nonce":         func(s *set) { alter(s, func(box *sealed) { box.Ciphertext[0] ^= 1 }) },
+		"cut short":     func(s *set) { alter(s, func(box *sealed) { box.Ciphertext = []byte{1} }) },
+		"no handle":     func(s *set) { s.Rings[0].Keys[0].Private.Handle = nil },
+		"swapped boxes": func(s *set) { k := s.Rings[0].Keys; k[0].Private, k[1].Private = k[1].Private, k[0].Private },
 		"another ring": func(s *set) { // EdDSA's key signs refresh tokens
 			s.Rings[1].Keys[0], s.Rings[2].Keys[0] = s.Rings[2].Keys[0], s.Rings[1].Keys[0]
 		},
@@ -131,18 +150,19 @@ func TestSealedKeyIsBoundToItsPlace(t *testing.T) {
 }
 
 func TestEveryPartOfAPlaceCounts(t *testing.T) {
-	master, made := newMaster(t), must[material](t)(algorithms[0].make())
-	right := place{issuer, es256, es256, made.id}
-	box := must[*sealed](t)(seal(master, made, right))
-	if _, err := box.open(master, right); err != nil {
+	b, made := NewSealedBackend(newMaster(t)), must[crypto.Signer](t)(algorithms[0].generate())
+	id := must[string](t)(thumbprint(made.Public()))
+	right := Place{issuer, es256, es256, id}
+	handle := must[[]byte](t)(b.Import(t.Context(), right, made))
+	if _, err := b.Open(t.Context(), right, handle); err != nil {
 		t.Fatal(err)
 	}
 	parts := make(map[string]bool)
-	for _, p := range []place{
-		right, {"x", es256, es256, made.id}, {issuer, "x", es256, made.id}, {issuer, es256, "x", made.id}, {issuer, es256, es256, "x"},
-		{issuer + `","`, "", es256, made.id},
+	for _, p := range []Place{
+		right, {"x", es256, es256, id}, {issuer, "x", es256, id}, {issuer, es256, "x", id}, {issuer, es256, es256, "x"},
+		{issuer + `","`, "", es256, id},
 	} {
-		if _, err := box.open(master, p); (err == nil) != (p == right) {
+		if _, err := b.Open(t.Context(), p, handle); (err == nil) != (p == right) {
 			t.Errorf("%+v: %v", p, err)
 		}
 		parts[string(p.additionalData())] = true
@@ -159,9 +179,9 @@ func TestImpossibleSetIsRefused(t *testing.T) {
 		"two rings":       func(s *set) { s.Rings = append(s.Rings, s.Rings[0]) },
 		"twice": func(s *set) {
 			s.Rings[0].Keys = append(s.Rings[0].Keys, s.Rings[0].Keys[0])
-			s.Rings[0].Keys[2].State, s.Rings[0].Keys[2].Sealed = retiring, nil
+			s.Rings[0].Keys[2].State, s.Rings[0].Keys[2].Private = retiring, nil
 		},
-		"no private half":           func(s *set) { s.Rings[0].Keys[0].Sealed = nil },
+		"no private half":           func(s *set) { s.Rings[0].Keys[0].Private = nil },
 		"was not destroyed":         func(s *set) { s.Rings[0].Keys[0].State = retiring },
 		"unknown state":             func(s *set) { s.Rings[0].Keys[0].State = "sleeping" },
 		"has no material":           func(s *set) { s.Rings[0].Keys[0] = key{State: retiring} },
@@ -180,8 +200,8 @@ func TestImpossibleSetIsRefused(t *testing.T) {
 	c := testConfig(t, new(memory), es256)
 	open(t, c)
 	store := c.Store.(*memory)
-	store.value = bytes.Replace(store.value, []byte(`"format":1`), []byte(`"format":2`), 1)
-	refused(t, c, "format 2", "format 1")
+	store.value = bytes.Replace(store.value, []byte(`"format":2`), []byte(`"format":3`), 1)
+	refused(t, c, "format 3", "format 2")
 	store.value = []byte("{")
 	refused(t, c, "not what was written")
 	store.value = make([]byte, maxSetBytes+1)
@@ -280,7 +300,7 @@ func TestNothingShowsASecret(t *testing.T) {
 	_, err := Open(t.Context(), wrong)
 	look(err, errors.Unwrap(err))
 	for range 2 {
-		edit(t, m.config, func(s *set) { s.Rings[0].Keys[0].Sealed.Ciphertext[40] ^= 1 })
+		edit(t, m.config, func(s *set) { alter(s, func(box *sealed) { box.Ciphertext[40] ^= 1 }) })
 		_, err = Open(t.Context(), m.config)
 		look(err)
 	}

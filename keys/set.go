@@ -20,6 +20,7 @@ type set struct {
 	// LongestCache is the longest max-age that any instance ever gave the JWKS.
 	LongestCache time.Duration `json:"longest_cache"`
 	Rings        []ring        `json:"rings"`
+	Discarded    []discarded   `json:"discarded,omitempty"`
 	Log          journal       `json:"log"`
 }
 
@@ -94,7 +95,7 @@ func (r ring) signs(k key, c Config) bool {
 }
 
 const (
-	format      = 1       // of the envelope and the set in it
+	format      = 2       // of the envelope and the set in it
 	maxSetBytes = 1 << 20 // some hundred times what a set has
 )
 
@@ -123,7 +124,7 @@ func (s set) encode(master MasterKey) ([]byte, error) {
 }
 
 // decodeSet reads what encode wrote. It opens no private keys.
-func decodeSet(value []byte, master MasterKey, issuer string) (set, error) {
+func decodeSet(value []byte, masters masterKeys, issuer string) (set, error) {
 	if len(value) > maxSetBytes {
 		return set{}, fmt.Errorf("the stored key set has %d bytes; at most %d are read", len(value), maxSetBytes)
 	}
@@ -135,7 +136,8 @@ func decodeSet(value []byte, master MasterKey, issuer string) (set, error) {
 		return set{}, fmt.Errorf("the stored key set has format %d and this version reads format %d: run the version that wrote it, or a newer one",
 			e.Format, format)
 	}
-	if err := master.isThatOf(e.MasterKey); err != nil {
+	master, err := masters.named(e.MasterKey)
+	if err != nil {
 		return set{}, err
 	}
 	if !hmac.Equal(e.Tag, tag(master, e.Set)) {
@@ -194,9 +196,9 @@ func (k key) checkState() error {
 		return fmt.Errorf("unknown state %q", k.State)
 	case k.wanted() && !signs:
 		return errors.New("has no material")
-	case signs && !k.wanted() && k.Sealed == nil:
+	case signs && !k.wanted() && k.Private == nil:
 		return errors.New("has no private half")
-	case k.State == retiring && k.Sealed != nil:
+	case k.State == retiring && k.Private != nil:
 		return errors.New("its private half was not destroyed")
 	}
 	return nil

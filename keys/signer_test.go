@@ -178,7 +178,7 @@ func BenchmarkGenerate(b *testing.B) {
 	for _, a := range algorithms {
 		b.Run(a.name, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := a.make(); err != nil {
+				if _, err := a.generate(); err != nil {
 					b.Fatal(err)
 				}
 			}

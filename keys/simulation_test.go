@@ -220,7 +220,7 @@ func (h *history) step(n *node) {
 			a, _ := algorithmOf(r.Algorithm)
 			if k.wanted() && (!a.slow || n.open && h.rand.IntN(3) == 0) {
 				h.made++
-				k.fill(material{id: fmt.Sprint("key", h.made)}, &sealed{}, clock)
+				k.fill(material{id: fmt.Sprint("key", h.made)}, clock)
 			}
 		}
 	}
@@ -363,7 +363,7 @@ func (h *history) compromise() {
 	if k.wanted() {
 		return
 	}
-	k.State, k.Stopped, k.Sealed = compromised, h.now, nil
+	k.State, k.Stopped, k.Private = compromised, h.now, nil
 	h.dead[k.ID], h.weak[r.Name] = true, true
 	h.store(s, h.now)
 }
@@ -471,7 +471,7 @@ func TestHistoriesFindPlantedFaults(t *testing.T) {
 			f.advance = func(s set, c Config, now time.Time) set {
 				return eachKey(advance(s, c, now), func(k *key) {
 					if k.State == retiring {
-						k.State, k.Sealed = active, &sealed{}
+						k.State, k.Private = active, &private{}
 					}
 				})
 			}
@@ -480,7 +480,7 @@ func TestHistoriesFindPlantedFaults(t *testing.T) {
 			f.advance = func(s set, c Config, now time.Time) set {
 				return eachKey(advance(s, c, now), func(k *key) {
 					if k.State == retiring {
-						k.Sealed = &sealed{}
+						k.Private = &private{}
 					}
 				})
 			}
@@ -489,7 +489,7 @@ func TestHistoriesFindPlantedFaults(t *testing.T) {
 			f.advance = func(s set, c Config, now time.Time) set {
 				return eachKey(advance(s, c, now), func(k *key) {
 					if k.State == active && !k.wanted() && reached(now, k.Activated, c.RotateEvery) {
-						k.State, k.Stopped, k.Sealed = retiring, now, nil
+						k.State, k.Stopped, k.Private = retiring, now, nil
 					}
 				})
 			}

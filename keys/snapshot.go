@@ -31,7 +31,7 @@ type public struct {
 }
 
 // newSnapshot opens every private key of a set that held does not have open.
-func newSnapshot(version uint64, s set, held *snapshot, c Config) (*snapshot, error) {
+func (m *Manager) newSnapshot(version uint64, s set, held *snapshot) (*snapshot, error) {
 	if held == nil {
 		held = new(snapshot)
 	}
@@ -41,12 +41,8 @@ func newSnapshot(version uint64, s set, held *snapshot, c Config) (*snapshot, er
 		access: make(map[string]public), refresh: make(map[string]public), usage: make(map[string]*usage),
 	}
 	for _, r := range s.Rings {
-		a, err := algorithmOf(r.Algorithm)
-		if err != nil {
-			return nil, err
-		}
 		for _, k := range r.Keys {
-			if err := n.take(r, a, k, held, c); err != nil {
+			if err := m.take(n, held, r, k); err != nil {
 				return nil, err
 			}
 		}
@@ -55,7 +51,7 @@ func newSnapshot(version uint64, s set, held *snapshot, c Config) (*snapshot, er
 }
 
 // take puts one key where its state says it is used. A compromised one is used nowhere.
-func (n *snapshot) take(r ring, a algorithm, k key, held *snapshot, c Config) error {
+func (m *Manager) take(n, held *snapshot, r ring, k key) error {
 	if k.wanted() || k.State == compromised {
 		return nil
 	}
@@ -71,17 +67,21 @@ func (n *snapshot) take(r ring, a algorithm, k key, held *snapshot, c Config) er
 		n.usage[k.ID] = new(usage)
 	}
 	verifying[k.ID] = public{r.Algorithm, key, n.usage[k.ID]}
-	if k.Sealed == nil {
+	if k.Private == nil {
 		return nil
 	}
 	if n.opened[k.ID] = held.opened[k.ID]; n.opened[k.ID] == nil {
-		private, err := k.Sealed.open(c.MasterKey, place{c.Issuer, r.Name, r.Algorithm, k.ID})
+		private, err := m.openPrivate(Place{m.config.Issuer, r.Name, r.Algorithm, k.ID}, key, *k.Private)
+		if err != nil {
+			return err
+		}
+		a, err := algorithmOf(r.Algorithm)
 		if err != nil {
 			return err
 		}
 		n.opened[k.ID] = newSigner(k.ID, a, private, n.usage[k.ID])
 	}
-	if r.signs(k, c) {
+	if r.signs(k, m.config) {
 		n.signers[r.Name] = n.opened[k.ID]
 	}
 	return nil

@@ -86,6 +86,13 @@ func (s *memory) Save(ctx context.Context, value []byte, version uint64) (bool, 
 	return true, nil
 }
 
+// lines is how many there are in the log.
+func (s *memory) lines() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.log)
+}
+
 // set changes how the store behaves.
 func (s *memory) set(change func()) {
 	s.mu.Lock()
@@ -143,7 +150,7 @@ func edit(t testing.TB, c Config, change func(*set)) {
 	s := c.Store.(*memory)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	stored, err := decodeSet(s.value, c.MasterKey, c.Issuer)
+	stored, err := decodeSet(s.value, masterKeys{c.MasterKey}, c.Issuer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,10 +20,10 @@ func (m *Manager) RotateForTesting(ctx context.Context) error {
 		}
 		now := time.Now().UTC().Round(0)
 		after := advance(m.current.Load().set, hurried, now)
-		if err := m.fill(after, &workshop{patient: true}, now); err != nil {
+		if err := m.fill(ctx, after, &workshop{patient: true}, now); err != nil {
 			return err
 		}
-		if err := record(m.current.Load().set, &after, By{Caller: "test"}, now); err != nil {
+		if err := m.record(m.current.Load().set, &after, By{Caller: "test"}, now); err != nil {
 			return err
 		}
 		saved, err := m.save(ctx, after, version)

@@ -2,52 +2,52 @@ package keys
 
 import "log/slog"
 
-// workshop makes keys in the background that take long, one of an algorithm at a
-// time. A nil workshop makes none of them.
+// workshop makes keys in the background that take long, one for a ring at a time.
+// A nil workshop makes none of them.
 type workshop struct {
 	done   chan product
-	busy   map[string]bool     // by algorithm
-	stock  map[string]material // by algorithm: for the next step only
+	busy   map[string]bool     // by ring
+	stock  map[string]material // by ring: for the next step only
 	failed error
 
 	patient bool // waits for all of them instead
 }
 
 type product struct {
-	algorithm string
-	material  material
-	err       error
+	ring     string
+	material material
+	err      error
 }
 
 func newWorkshop() *workshop {
 	return &workshop{
-		done: make(chan product, len(algorithms)), // each fits in, so that no maker waits
+		done: make(chan product, len(algorithms)+1), // one for each ring fits in, so that no maker waits
 		busy: make(map[string]bool), stock: make(map[string]material),
 	}
 }
 
-// get returns a new key, or orders it and returns false.
-func (w *workshop) get(a algorithm) (material, bool, error) {
-	if !a.slow || w != nil && w.patient {
-		made, err := a.make()
+// get returns a new key for a ring, or orders it and returns false.
+func (w *workshop) get(ring string, slow bool, generate func() (material, error)) (material, bool, error) {
+	if !slow || w != nil && w.patient {
+		made, err := generate()
 		return made, err == nil, err
 	}
 	if w == nil {
 		return material{}, false, nil
 	}
-	if made, ok := w.stock[a.name]; ok {
-		delete(w.stock, a.name)
+	if made, ok := w.stock[ring]; ok {
+		delete(w.stock, ring)
 		return made, true, nil
 	}
 	if err := w.failed; err != nil {
 		w.failed = nil
 		return material{}, false, err
 	}
-	if !w.busy[a.name] {
-		w.busy[a.name] = true
+	if !w.busy[ring] {
+		w.busy[ring] = true
 		go func() {
-			made, err := a.make()
-			w.done <- product{a.name, made, err}
+			made, err := generate()
+			w.done <- product{ring, made, err}
 		}()
 	}
 	return material{}, false, nil
@@ -55,12 +55,12 @@ func (w *workshop) get(a algorithm) (material, bool, error) {
 
 // take puts a finished key into stock.
 func (w *workshop) take(p product) {
-	delete(w.busy, p.algorithm)
+	delete(w.busy, p.ring)
 	if p.err != nil {
 		w.failed = p.err
 		return
 	}
-	w.stock[p.algorithm] = p.material
+	w.stock[p.ring] = p.material
 }
 
 // discard throws away what no ring wanted any more.
