@@ -43,6 +43,7 @@ type Backend interface {
 // Importer is a Backend that takes in keys that were made elsewhere.
 type Importer interface {
 	Backend
+	// Import is Generate for a key that there is already.
 	Import(ctx context.Context, place Place, private crypto.Signer) (handle []byte, err error)
 }
 

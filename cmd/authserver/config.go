@@ -98,6 +98,7 @@ func loadConfig(file string, environ []string) (c *config, warnings []string, er
 	readable := d.file(source, c)
 	d.resolvePaths(c)
 	d.environment(environ, c)
+	c.credential(environ)
 	c.setDefaults()
 	d.secretFiles(c)
 	if readable {
@@ -168,6 +169,11 @@ func (c *config) check(d *decoder) {
 	if c.Store != "" && !slices.Contains(storeSchemes, c.Store[:strings.Index(c.Store, ":")+1]) { // it may hold a password
 		d.mistake("store", "is not the URL of a Redis; allowed are %s//…, or no store for the embedded one", strings.Join(storeSchemes, "//…, "))
 	}
+	if c.MasterKey != "" && c.MasterKeyFile == "" && !failed["master_key"] {
+		if _, err := keys.ParseMasterKeys([]byte(c.MasterKey)); err != nil {
+			d.mistake("master_key", "%v", err)
+		}
+	}
 	c.checkKeys(d)
 	for _, problem := range c.serverConfig().Check() {
 		switch {
@@ -182,7 +188,7 @@ func (c *config) check(d *decoder) {
 var storeSchemes = []string{"redis:", "rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:"}
 
 func (c *config) checkKeys(d *decoder) {
-	for _, err := range c.keysConfig(keys.MasterKey{}).Check() {
+	for _, err := range c.keysConfig().Check() {
 		// The text begins with the key that it is about, where it is about one.
 		name, text, _ := strings.Cut(err.Error(), " ")
 		if slices.Contains(fieldsOf(reflect.TypeFor[keysConfig]()).names, name) {
@@ -218,11 +224,11 @@ func (c *config) serverConfig() authserver.Config {
 	}
 }
 
-// keysConfig is the operator's part of the keys' configuration.
-func (c *config) keysConfig(master keys.MasterKey) keys.Config {
+// keysConfig is the operator's part of the keys' configuration. The first of the
+// master keys seals.
+func (c *config) keysConfig(masters ...keys.MasterKey) keys.Config {
 	tokens := c.Tokens.WithDefaults()
-	return keys.Config{
-		MasterKey:       master,
+	into := keys.Config{
 		Issuer:          c.Issuer,
 		Algorithms:      c.Keys.Algorithms,
 		RotateEvery:     c.Keys.RotateEvery,
@@ -231,6 +237,10 @@ func (c *config) keysConfig(master keys.MasterKey) keys.Config {
 		TokenLifetime:   max(tokens.Access, tokens.ID),
 		RefreshLifetime: tokens.RefreshMax,
 	}
+	if len(masters) > 0 {
+		into.MasterKey, into.OldMasterKeys = masters[0], masters[1:]
+	}
+	return into
 }
 
 const maxConfigFile = 1 << 20 // bytes

@@ -106,7 +106,7 @@ func (c *config) summary() summary {
 		s.Store, s.Durability = c.describeRedis(), "what Redis is configured for; the server asks at the start and logs it"
 	}
 	if c.MasterKey != "" {
-		s.MasterKey = "the configuration"
+		s.MasterKey = "the configuration, or its environment variable"
 	}
 	for _, resource := range c.Resources {
 		s.Resources = append(s.Resources, resource.Identifier)

@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"authserver/authserver"
-	"authserver/keys"
 	"authserver/store"
 	"authserver/store/boltstore"
 )
@@ -55,59 +53,6 @@ func makeDirectory(path string, log *slog.Logger) error {
 	}
 	log.Info("created the data directory", "directory", path)
 	return nil
-}
-
-// masterKey returns the master key. It makes one only where nothing is sealed yet:
-// keys that cannot be opened any more must be noticed, not replaced.
-func masterKey(ctx context.Context, config *config, opened store.Store, log *slog.Logger) (keys.MasterKey, error) {
-	if config.MasterKey != "" {
-		master, err := keys.ParseMasterKey([]byte(config.MasterKey))
-		if err != nil {
-			return master, fmt.Errorf("master_key: %w", err)
-		}
-		return master, nil
-	}
-	name := config.MasterKeyFile
-	text, mode, err := readFile(name, maxSecretFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return newMasterKey(ctx, name, opened, log)
-	}
-	if err != nil {
-		return keys.MasterKey{}, fmt.Errorf("reading the master key: %w", err)
-	}
-	if mode.Perm()&0o007 != 0 {
-		return keys.MasterKey{}, withHint(fmt.Errorf("the master key file %s is open to every user of this machine (mode %04o)",
-			name, mode.Perm()), "chmod 600 %s", name)
-	}
-	master, err := keys.ParseMasterKey(text)
-	if err != nil {
-		return master, fmt.Errorf("reading the master key %s: %w", name, err)
-	}
-	return master, nil
-}
-
-func newMasterKey(ctx context.Context, name string, opened store.Store, log *slog.Logger) (keys.MasterKey, error) {
-	_, version, err := authserver.KeyStore(opened).Load(ctx)
-	if err != nil {
-		return keys.MasterKey{}, fmt.Errorf("looking for keys in the store: %w", err)
-	}
-	if version != 0 {
-		// keys.Open says which master key the stored keys want.
-		log.Error("the store holds sealed keys, but the master key file is missing", "file", name)
-		return keys.MasterKey{}, nil
-	}
-	master, err := keys.NewMasterKey()
-	if err != nil {
-		return master, fmt.Errorf("making a master key: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return master, fmt.Errorf("making a place for the master key: %w", err)
-	}
-	if err := writeDurably(name, master.Text()); err != nil {
-		return keys.MasterKey{}, fmt.Errorf("writing the master key: %w", err)
-	}
-	log.Info("created the master key: keep a copy, without it the signing keys are lost", "file", name, "id", master.ID())
-	return master, nil
 }
 
 // writeDurably makes a file for its owner only. When it returns, the file survives

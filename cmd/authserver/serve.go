@@ -84,11 +84,11 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
-	master, err := masterKey(ctx, config, opened, log)
+	masters, err := masterKeys(ctx, config, opened, log)
 	if err != nil {
 		return err
 	}
-	keysConfig := config.keysConfig(master)
+	keysConfig := config.keysConfig(masters...)
 	keysConfig.Store, keysConfig.Logger = authserver.KeyStore(opened), log
 	manager, err := keys.Open(ctx, keysConfig)
 	if err != nil {
