@@ -31,6 +31,9 @@ type Config struct {
 	// Clients and Users are the configured ones.
 	Clients []Client
 	Users   []User
+	// Revocations is who may read the feed of revocations: open (the default) or
+	// authenticated, which is clients with a Resource.
+	Revocations string
 	// TrustedProxies are the networks whose X-Forwarded-For is believed when
 	// sign-ins are throttled by address. No other use is made of such headers.
 	TrustedProxies []netip.Prefix

@@ -15,6 +15,8 @@ import (
 // insideIssuer is the issuer of the servers that tests look into.
 const insideIssuer = "http://localhost:8080"
 
+const insideSecret = "0123456789abcdef0123456789abcdef" // of their clients
+
 // insideServer returns a server on a store (an embedded one when nil), with keys
 // that have signed longer tokens than it is configured for.
 func insideServer(t testing.TB, opened store.Store, master keys.MasterKey) *Server {
@@ -45,7 +47,9 @@ func insideServer(t testing.TB, opened store.Store, master keys.MasterKey) *Serv
 	}
 	runUntilCleanup(t, func(ctx context.Context) { manager.Run(ctx) })
 	s, err := New(Config{Issuer: insideIssuer, Store: opened, Keys: manager, Logger: logger,
-		Clients: []Client{{ClientID: "web", ClientSecret: "0123456789abcdef0123456789abcdef", Scope: "roles"}}})
+		Resources: []Resource{{Identifier: "https://api.example.com"}},
+		Clients: []Client{{ClientID: "web", ClientSecret: insideSecret, Scope: "roles"},
+			{ClientID: "api", ClientSecret: insideSecret, Resource: "https://api.example.com"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,9 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	tokens    *prometheus.CounterVec
 	refreshes *prometheus.CounterVec
+
+	revocations prometheus.Gauge
+	streams     prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -23,9 +26,17 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "authserver_refreshes_total",
 			Help: "Refresh tokens presented by outcome: rotated, retried (the same successor again) or theft (the grant was ended).",
 		}, []string{"outcome"}),
+		revocations: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "authserver_revocations_live",
+			Help: "Revocations that matter now, counted once a minute.",
+		}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "authserver_revocation_streams",
+			Help: "Connections that follow the feed of revocations.",
+		}),
 	}
 	if registry != nil {
-		registry.MustRegister(m.requests, m.tokens, m.refreshes)
+		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.revocations, m.streams)
 	}
 	return m
 }

@@ -42,7 +42,10 @@ type Server struct {
 	metrics   *metrics
 	passwords *passwordHasher
 	throttle  throttle
+	feed      *revocationFeed
 	proxies   trustedProxies
+
+	revocationsAccess string // who may read the feed
 
 	grantTypes  []namedGrant
 	clientAuths []ClientAuth
@@ -87,6 +90,7 @@ func (s *Server) routeTable() []route {
 		{"/token", post, corsRegistered, "token_endpoint", s.serveJSON("token", s.handleToken)},
 		{"/introspect", post, corsNone, "introspection_endpoint", s.serveJSON("introspect", s.handleIntrospect)},
 		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
+		{"/revocations", get, corsNone, "revocations_endpoint", http.HandlerFunc(s.handleRevocations)},
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
 	if s.login != nil {
@@ -134,11 +138,14 @@ func New(c Config) (*Server, error) {
 		passwords: newPasswordHasher(),
 		throttle:  throttle{store: c.Store},
 		proxies:   c.TrustedProxies,
+
+		revocationsAccess: c.Revocations,
 	}
 	s.login, s.sessionTimes = c.Login, c.Sessions.WithDefaults()
 	s.sessions = store.Table[session]{Store: c.Store, Name: "session"}
 	s.consents = store.Table[consent]{Store: c.Store, Name: "consent"}
 	s.spent = store.Table[struct{}]{Store: c.Store, Name: "spent"}
+	s.feed = newRevocationFeed(s)
 	var err error
 	if s.interactionBox, err = c.Keys.Box("interaction"); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"authserver/internal/accesstoken"
+	"authserver/internal/feed"
 	"authserver/store"
 )
 
@@ -74,6 +75,10 @@ func gone(err error) bool {
 // Every endpoint that takes an access token asks it. It returns the user that the
 // token speaks about, and the zero user for a client's own.
 func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (u user, live bool, err error) {
+	// The store is exact; the feed may know of what a later version ends.
+	if _, revoked := s.feed.set.Revoked(feed.SubjectsOf("", &claims)); revoked {
+		return user{}, false, nil
+	}
 	keys := []string{s.revoked.Key(claims.ID)}
 	if !byClientItself(claims) {
 		keys = append(keys, s.grants.Key(claims.GrantID))

@@ -95,6 +95,9 @@ func New(t testing.TB, options Options) *Server {
 		t.Fatal(err)
 	}
 	handler = server.Handler()
+	ran := make(chan struct{})
+	go func() { defer close(ran); server.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ran })
 	return s
 }
 

@@ -41,6 +41,7 @@ type config struct {
 	MasterKeyFile     string                `yaml:"master_key_file"`
 	TLS               tlsConfig             `yaml:"tls"`
 	TrustedProxies    []string              `yaml:"trusted_proxies"`
+	Revocations       string                `yaml:"revocations"`
 	Tokens            authserver.Tokens     `yaml:"tokens"`
 	Sessions          authserver.Sessions   `yaml:"sessions"`
 	Keys              keysConfig            `yaml:"keys"`
@@ -220,7 +221,7 @@ func (c *config) checkCertificate(d *decoder) {
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
 		Issuer: c.Issuer, Tokens: c.Tokens, Sessions: c.Sessions, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users,
-		TrustedProxies: c.proxies,
+		TrustedProxies: c.proxies, Revocations: c.Revocations,
 	}
 }
 

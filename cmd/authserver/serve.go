@@ -110,6 +110,10 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 	if err != nil {
 		return err
 	}
+	running, stopRunning := context.WithCancel(ctx) // streams end with ctx, before requests in flight finish
+	ran := make(chan struct{})
+	go func() { defer close(ran); server.Run(running) }()
+	defer func() { stopRunning(); <-ran }()
 	public := httpServer(server.Handler(), log)
 	if config.TLS != (tlsConfig{}) {
 		certificate, err := newCertificate(config.TLS, log)

@@ -65,6 +65,12 @@ func (s *Set) Revoked(token Subjects) (Level, bool) {
 	return "", false
 }
 
+// Holds reports whether adding an entry would end no further token.
+func (s *Set) Holds(e Entry) bool {
+	value, found := find(*s.slots.Load(), e.Key)
+	return found && uint32(value) >= e.Before
+}
+
 // find probes from the key's own slot to the first free one.
 func find(slots []slot, key Key) (value uint64, found bool) {
 	mask := uint64(len(slots) - 1)

@@ -1,0 +1,171 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"authserver/internal/feed"
+	"authserver/keys"
+)
+
+// Who may read the feed.
+const (
+	revocationsOpen          = "open"          // anybody: what is revoked shows as hashes
+	revocationsAuthenticated = "authenticated" // clients that are resource servers
+)
+
+const (
+	maxStreams    = 20000
+	streamWrite   = 2 * time.Second // a reader that takes longer is cut off, and resumes
+	snapshotWrite = time.Minute
+	maxNonce      = 128 // bytes
+)
+
+// Run does what goes on without requests: it follows the log of revocations, until
+// ctx ends. Streams of the feed end with it.
+func (s *Server) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { s.feed.follow(ctx) })
+	running.Go(func() { s.feed.publish(ctx) })
+	<-ctx.Done()
+	s.feed.end()
+	running.Wait()
+}
+
+// handleRevocations is GET /revocations: a snapshot, or the stream that continues it.
+func (s *Server) handleRevocations(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	stream := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	endpoint := "revocations"
+	err := s.mayFollow(r)
+	switch {
+	case err != nil:
+	case !s.feed.known():
+		err = unavailable(errors.New("the log of revocations was not read yet"))
+	case stream:
+		endpoint = "revocations_stream"
+		err = s.feed.serveStream(w, r)
+	default:
+		err = s.feed.serveSnapshot(w, r)
+	}
+	if err != nil {
+		s.writeError(w, r, endpoint, err)
+		return
+	}
+	s.metrics.requests.WithLabelValues(endpoint, "ok").Inc()
+}
+
+// mayFollow says whether the caller may read the feed.
+func (s *Server) mayFollow(r *http.Request) error {
+	if s.revocationsAccess != revocationsAuthenticated {
+		return nil
+	}
+	c, err := s.authenticateClient(r, form{})
+	if err != nil {
+		return err
+	}
+	if c.resource == "" {
+		return &Error{Code: "unauthorized_client", Status: http.StatusForbidden,
+			Description: "the feed is for clients that are resource servers; set the client's resource"}
+	}
+	return nil
+}
+
+func (f *revocationFeed) serveSnapshot(w http.ResponseWriter, r *http.Request) error {
+	plain, zipped, err := f.snapshot.get(f)
+	if err != nil {
+		return signingTrouble(err)
+	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(snapshotWrite))
+	w.Header().Add("Vary", "Accept, Accept-Encoding")
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+		plain = zipped
+	}
+	writeBody(w, r, "application/json", plain)
+	return nil
+}
+
+// serveStream writes frames until the reader goes away or cannot keep up, or the
+// server ends. It returns an error only while nothing was written.
+func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) error {
+	nonce := r.URL.Query().Get("nonce")
+	if len(nonce) > maxNonce {
+		return invalidRequest("the nonce is longer than %d bytes", maxNonce)
+	}
+	if f.streams.Add(1) > maxStreams {
+		f.streams.Add(-1)
+		return unavailable(errors.New("too many streams of the feed"))
+	}
+	f.server.metrics.streams.Inc()
+	defer func() { f.streams.Add(-1); f.server.metrics.streams.Dec() }()
+	cursor := feed.Cursor(r.Header.Get("Last-Event-ID"))
+	at, asOf, missing, ok := f.resume(cursor)
+	if !ok {
+		return &Error{Code: "invalid_request", Status: http.StatusGone,
+			Description: "the Last-Event-ID is not known here any more; load a snapshot and continue from its cursor"}
+	}
+	if cursor == "" {
+		cursor = at.cursor
+	}
+	first, err := f.first(feed.Frame{Nonce: nonce, After: cursor}, asOf, missing)
+	if err != nil {
+		return signingTrouble(err)
+	}
+	connection := http.NewResponseController(w)
+	connection.SetReadDeadline(time.Time{}) // the request's; when it passed, the context would end
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would gather frames
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	for pending := append([]byte("retry: 1000\n\n"), first...); ; {
+		connection.SetWriteDeadline(time.Now().Add(streamWrite))
+		if _, err := w.Write(pending); err != nil {
+			return nil
+		}
+		if err := connection.Flush(); err != nil {
+			return nil
+		}
+		select {
+		case <-at.ready:
+		case <-r.Context().Done():
+			return nil
+		case <-f.ended:
+			return nil
+		}
+		pending, at = at.following()
+	}
+}
+
+// following returns the events of all frames after s, and the last of them.
+func (s *sentFrame) following() ([]byte, *sentFrame) {
+	events, last := s.next.event, s.next
+	for joined := false; ; {
+		select {
+		case <-last.ready:
+		default:
+			return events, last
+		}
+		last = last.next
+		if !joined {
+			events, joined = append([]byte(nil), events...), true
+		}
+		events = append(events, last.event...)
+	}
+}
+
+// end ends all streams; readers go on at another server, or come back.
+func (f *revocationFeed) end() { close(f.ended) }
+
+// signingTrouble makes the keys' passing troubles a 503.
+func signingTrouble(err error) error {
+	if errors.Is(err, keys.ErrLease) || errors.Is(err, keys.ErrNoKey) {
+		return unavailable(err)
+	}
+	return err
+}

@@ -1,0 +1,175 @@
+package authserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"authserver/internal/feed"
+)
+
+// sentFrame is a frame that was signed once for all connections, as an event of a
+// stream of server-sent events. Frames form a list: a connection holds the last one
+// that it wrote and waits until the next is ready. Nobody queues anything for
+// anybody, and what no connection holds is garbage.
+type sentFrame struct {
+	event  []byte
+	cursor feed.Cursor
+	asOf   int64         // guarded by revocationFeed.mu
+	ready  chan struct{} // closed when next is set
+	next   *sentFrame
+}
+
+// publish makes frames until ctx ends: as soon as something was read, but feed.Gather
+// after the frame before at the earliest, and a heartbeat when there is nothing to say.
+func (f *revocationFeed) publish(ctx context.Context) {
+	heartbeat := time.NewTimer(feed.Heartbeat)
+	defer heartbeat.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.wake:
+			pause(ctx, time.Until(last.Add(feed.Gather)))
+		case <-heartbeat.C:
+		}
+		last = time.Now()
+		if err := f.advance(); err != nil {
+			f.server.log.Error("the feed stands still: a frame cannot be signed", "error", err)
+		}
+		heartbeat.Reset(feed.Heartbeat)
+	}
+}
+
+// advance makes frames of all that is unsent, or a heartbeat. When it fails, what is
+// unsent stays so until the next time.
+func (f *revocationFeed) advance() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.read.asOf.IsZero() || len(f.unsent) == 0 && f.streams.Load() == 0 {
+		return nil
+	}
+	asOf := f.clock(f.read.asOf)
+	for {
+		batch, more := takeBatch(f.unsent)
+		frame := feed.Frame{After: f.latest.cursor, Cursor: f.latest.cursor, AsOf: asOf}
+		if more {
+			frame.AsOf = f.latest.asOf // the rest of what was read comes in later frames
+		}
+		for _, step := range batch {
+			frame.Cursor = step.cursor
+			frame.Revoked = append(frame.Revoked, step.entries...)
+			frame.Ack = frame.Ack || step.fence
+		}
+		event, err := f.sign(frame)
+		if err != nil {
+			return err
+		}
+		f.remember(batch)
+		f.unsent = f.unsent[len(batch):]
+		next := &sentFrame{event: event, cursor: frame.Cursor, asOf: frame.AsOf, ready: make(chan struct{})}
+		f.latest.next = next
+		close(f.latest.ready)
+		f.latest = next
+		if !more {
+			f.unsent = nil
+			return nil
+		}
+	}
+}
+
+// takeBatch returns the first steps, as many as one frame holds.
+func takeBatch(steps []step) (batch []step, more bool) {
+	entries := 0
+	for i, step := range steps {
+		if entries += len(step.entries); entries > feed.MaxFrame || i == feed.MaxFrame {
+			return steps[:i], true
+		}
+	}
+	return steps, false
+}
+
+// remember keeps steps for those who come back.
+func (f *revocationFeed) remember(steps []step) {
+	f.history = append(f.history, steps...)
+	for _, step := range steps {
+		f.retained += 1 + len(step.entries)
+	}
+	first := 0
+	for f.retained > maxHistory {
+		f.retained -= 1 + len(f.history[first].entries)
+		first++
+	}
+	f.history = f.history[first:]
+}
+
+// clock returns an instant on the stream's clock, in milliseconds.
+func (f *revocationFeed) clock(t time.Time) int64 { return t.Sub(f.began).Milliseconds() }
+
+// sign returns a frame of this stream as a server-sent event whose id is its cursor.
+func (f *revocationFeed) sign(frame feed.Frame) ([]byte, error) {
+	frame.Issuer, frame.Stream = f.server.issuer, f.stream
+	payload, err := json.Marshal(frame)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a frame: %w", err)
+	}
+	token, err := f.server.keys.Sign(f.server.keys.Default(), feed.FrameType, payload)
+	if err != nil {
+		return nil, fmt.Errorf("signing a frame: %w", err)
+	}
+	return []byte(strings.Join([]string{"id: ", string(frame.Cursor), "\ndata: ", token, "\n\n"}, "")), nil
+}
+
+// resume returns the frame after which a connection goes on, and what it is missing
+// from its cursor up to there. Without a cursor it goes on from now. It reports false
+// when the cursor is not known here: too old, or of another past.
+func (f *revocationFeed) resume(cursor feed.Cursor) (from *sentFrame, asOf int64, missing []step, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.unsent) == 0 { // no heartbeat has said so yet
+		f.latest.asOf = f.clock(f.read.asOf)
+	}
+	if cursor == "" || cursor == f.latest.cursor {
+		return f.latest, f.latest.asOf, nil, true
+	}
+	for i, step := range slices.Backward(f.history) { // most come back soon
+		if step.cursor == cursor {
+			return f.latest, f.latest.asOf, slices.Clone(f.history[i+1:]), true
+		}
+	}
+	return nil, 0, nil, false
+}
+
+// first returns the frames that begin a connection: the first one answers the nonce,
+// and all together bring it from hello.After to where it goes on.
+func (f *revocationFeed) first(hello feed.Frame, asOf int64, missing []step) ([]byte, error) {
+	frame := hello
+	frame.Clock = f.clock(time.Now())
+	var events []byte
+	for {
+		batch, more := takeBatch(missing)
+		frame.Cursor, frame.AsOf = frame.After, asOf
+		if more {
+			frame.AsOf = 0
+		}
+		for _, step := range batch {
+			frame.Cursor = step.cursor
+			frame.Revoked = append(frame.Revoked, step.entries...)
+			frame.Ack = frame.Ack || step.fence
+		}
+		event, err := f.sign(frame)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, event...)
+		if !more {
+			return events, nil
+		}
+		missing = missing[len(batch):]
+		frame = feed.Frame{After: frame.Cursor}
+	}
+}

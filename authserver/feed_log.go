@@ -1,0 +1,154 @@
+package authserver
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authserver/internal/feed"
+	"authserver/store"
+)
+
+const (
+	tailWait    = 100 * time.Millisecond // how long one read of the log waits for an event
+	tailRetry   = 100 * time.Millisecond // pause after a read that failed
+	expireEvery = time.Minute
+	maxHistory  = 16384 // entries that a follower can be behind without needing a snapshot
+)
+
+// revocationFeed follows the log, holds what is revoked, and hands it on. One
+// goroutine reads the log, another makes frames of what it read; each connection
+// has its own, which waits for the next frame.
+type revocationFeed struct {
+	server *Server
+	set    *feed.Set
+	stream string    // names this run
+	began  time.Time // when the stream's clock stood at zero
+
+	mu       sync.Mutex
+	read     reading
+	unsent   []step // read, and in no frame yet
+	history  []step // in frames, the oldest first
+	retained int    // entries in history
+	latest   *sentFrame
+
+	wake     chan struct{} // something is unsent
+	streams  atomic.Int64
+	ended    chan struct{} // closed when Run has ended
+	snapshot snapshotCache
+}
+
+// reading is how far the log was read.
+type reading struct {
+	position store.Position
+	asOf     time.Time // what was appended before is in the set; zero before the first time
+}
+
+// step is one event of the log.
+type step struct {
+	cursor  feed.Cursor
+	entries feed.Entries
+	fence   bool
+}
+
+func newRevocationFeed(s *Server) *revocationFeed {
+	return &revocationFeed{
+		server: s, set: feed.NewSet(), stream: newID(), began: time.Now(),
+		latest: &sentFrame{cursor: feed.Origin, ready: make(chan struct{})},
+		wake:   make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+}
+
+// follow reads the log until ctx ends. What it knows grows only: after trouble it
+// reads the log from its beginning again, because a store that failed over may have
+// lost its latest events and put others where they were.
+func (f *revocationFeed) follow(ctx context.Context) {
+	after, trouble, expired := store.Position(0), false, time.Now()
+	for ctx.Err() == nil {
+		began := time.Now()
+		events, err := f.server.store.Tail(ctx, revocationLog, after, tailWait)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			if !trouble {
+				f.server.log.Error("the log of revocations cannot be read; verifiers are told so", "error", err)
+			}
+			after, trouble = 0, true
+			pause(ctx, tailRetry)
+			continue
+		}
+		if trouble {
+			f.server.log.Info("the log of revocations is read again")
+			trouble = false
+		}
+		if len(events) > 0 {
+			after = events[len(events)-1].Position
+		}
+		f.take(events, completeAsOf(began, len(events)))
+		if time.Since(expired) > expireEvery {
+			expired = time.Now()
+			f.server.metrics.revocations.Set(float64(f.set.Expire()))
+		}
+	}
+}
+
+// completeAsOf is the instant up to which a read that began at an instant has seen
+// all: its beginning. If it waited in vain, the store looked for as long as it was
+// told to. After a full answer there may be more.
+func completeAsOf(began time.Time, events int) time.Time {
+	switch {
+	case events >= store.MaxTail:
+		return time.Time{}
+	case events == 0 && time.Since(began) >= tailWait:
+		return began.Add(tailWait)
+	}
+	return began
+}
+
+// take puts events into the set, and on the way to the verifiers what is new.
+func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, event := range events {
+		r, entries, understood := f.server.entries(event.Value)
+		if event.Position <= f.read.position && !slices.ContainsFunc(entries, func(e feed.Entry) bool { return !f.set.Holds(e) }) {
+			continue // read before
+		}
+		if !understood {
+			f.server.log.Error("an event in the log of revocations is of a later version or damaged: all tokens issued before it are refused",
+				"position", uint64(event.Position))
+		}
+		f.set.Add(entries)
+		f.unsent = append(f.unsent, step{feed.CursorOf(uint64(event.Position), event.Value), entries, r.Fence != ""})
+		f.read.position = max(f.read.position, event.Position)
+	}
+	if asOf.After(f.read.asOf) {
+		f.read.asOf = asOf
+	}
+	if len(f.unsent) > 0 {
+		select {
+		case f.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// known reports whether the log was read to its end once.
+func (f *revocationFeed) known() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.read.asOf.IsZero()
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
