@@ -1,6 +1,8 @@
 package verifier
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -25,13 +27,16 @@ type Claims struct {
 	SessionID         string
 	PreferredUsername string
 	Roles             []string
+
+	payload []byte
 }
 
-func newClaims(c accesstoken.Claims) *Claims {
+func newClaims(c accesstoken.Claims, payload []byte) *Claims {
 	claims := &Claims{
-		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
+		Issuer: c.Issuer, Subject: c.Subject, Audience: slices.Clip(c.Audience), ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
 		IssuedAt: time.Unix(c.IssuedAt, 0), Expires: time.Unix(c.Expires, 0), GrantID: c.GrantID,
-		ACR: c.ACR, AMR: c.AMR, SessionID: c.SessionID, PreferredUsername: c.PreferredUsername, Roles: c.Roles,
+		ACR: c.ACR, AMR: slices.Clip(c.AMR), SessionID: c.SessionID, PreferredUsername: c.PreferredUsername, Roles: slices.Clip(c.Roles),
+		payload: payload,
 	}
 	if c.AuthTime != 0 {
 		claims.AuthTime = time.Unix(c.AuthTime, 0)
@@ -40,7 +45,23 @@ func newClaims(c accesstoken.Claims) *Claims {
 }
 
 // HasScope reports whether the token was granted scope, as a whole word.
-func (c *Claims) HasScope(scope string) bool { return slices.Contains(strings.Fields(c.Scope), scope) }
+func (c *Claims) HasScope(scope string) bool {
+	for one := range strings.SplitSeq(c.Scope, " ") {
+		if one == scope && one != "" {
+			return true
+		}
+	}
+	return false
+}
 
 // HasRole reports whether the token's user has role.
 func (c *Claims) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
+
+// Decode reads all claims of the token, those without a field here too, into a
+// struct or a map as encoding/json does.
+func (c *Claims) Decode(into any) error {
+	if err := json.Unmarshal(c.payload, into); err != nil {
+		return fmt.Errorf("verifier: reading the claims: %w", err)
+	}
+	return nil
+}

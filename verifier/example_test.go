@@ -4,17 +4,21 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"authserver/verifier"
+	"authserver/verifier/verifiertest"
 )
 
 func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)
 }
 
+// A few lines protect an API.
 func Example() {
 	v, err := verifier.New(context.Background(), verifier.Config{Issuer: "https://auth.example.com", Audience: "https://api.example.com"})
 	if err != nil {
@@ -24,6 +28,61 @@ func Example() {
 	mux.Handle("GET /orders", v.Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "orders of", verifier.FromContext(r.Context()).Subject)
 	})))
-	_ = mux // http.ListenAndServe(":8081", mux)
+	log.Fatal(http.ListenAndServe(":8081", mux))
+}
+
+// A route that moves money asks for more: a role, a recent sign-in with a second
+// factor, and no token while nobody knows what was revoked in the last second.
+func ExampleVerifier_Protect() {
+	v, err := verifier.New(context.Background(), verifier.Config{
+		Issuer: "http://localhost:8080", Audience: "https://api.example.com", Logger: slog.New(slog.DiscardHandler),
+		WhenStale: verifier.AcceptUntilExpiry, // on the other routes
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pay := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})
+	mux := http.NewServeMux()
+	mux.Handle("POST /payments", v.Protect(verifier.Requirement{
+		Scopes: []string{"payments"}, Roles: []string{"cashier"},
+		ACR: []string{"urn:example:mfa"}, MaxAge: 5 * time.Minute,
+		WhenStale: verifier.Reject,
+	})(pay))
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("POST", "/payments", nil))
+	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
+	// Output: 401 Bearer scope="payments"
+}
+
+// Clients that know nothing but the API find the issuer by its metadata (RFC 9728).
+func ExampleVerifier_ServeMetadata() {
+	v, err := verifier.New(context.Background(), verifier.Config{Issuer: "http://localhost:8080", Audience: "https://api.example.com", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	v.ServeMetadata(mux, verifier.Metadata{Scopes: []string{"orders:read"}})
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/.well-known/oauth-protected-resource", nil))
+	fmt.Println(w.Body)
+	// Output: {"resource":"https://api.example.com","authorization_servers":["http://localhost:8080"],"scopes_supported":["orders:read"],"bearer_methods_supported":["header"]}
+}
+
+// Handlers that are not net/http's verify by themselves.
+func ExampleVerifier_Verify() {
+	t := new(testing.T) // the test's own
+	issuer := verifiertest.New(t)
+	defer issuer.Close()
+	v, err := verifier.New(context.Background(), verifier.Config{Issuer: issuer.URL, Audience: "https://api.example.com", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	token := issuer.Token(verifiertest.Claims{"aud": "https://api.example.com", "sub": "alice", "scope": "orders:read"})
+	claims, err := v.Verify(context.Background(), token)
+	fmt.Println(claims.Subject, claims.HasScope("orders:read"), err)
+	_, err = v.Verify(context.Background(), token[:len(token)-4]+"AAAA")
+	fmt.Println(err)
 	// Output:
+	// alice true <nil>
+	// invalid_token: the signature is not valid
 }

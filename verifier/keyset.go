@@ -2,9 +2,9 @@ package verifier
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -22,40 +22,50 @@ const (
 	keepThrough = 24 * time.Hour   // keys are used after the last good answer
 	firstWait   = 5 * time.Second  // Verify waits so long for keys
 	fetchWithin = 10 * time.Second // whatever the HTTP client allows
+
+	requestTimeout   = 5 * time.Second // of one request, unless Config.HTTPClient has another
+	introspectWithin = 2 * time.Second
 )
 
 // keySet holds the issuer's keys. One goroutine fetches; a good answer replaces
 // all keys, a bad one none.
 type keySet struct {
-	config  Config
-	client  *http.Client
+	source  *source
 	log     *slog.Logger
+	found   func(endpoints) // is told where the issuer's endpoints are, if it is set
 	current atomic.Pointer[fetched]
 	first   chan struct{}      // closed when keys are known
 	ask     chan chan struct{} // somebody met an unknown kid
 	ended   chan struct{}      // nobody fetches any more
 }
 
+// trustedKey is a key of the issuer. It is dead when the issuer does not publish it
+// any more, wherever it is remembered.
+type trustedKey struct {
+	intake.Key
+	dead atomic.Bool
+}
+
 // fetched is one good answer.
 type fetched struct {
-	keys map[string]intake.Key // by kid
+	keys map[string]*trustedKey // by kid
 	at   time.Time
 	next time.Duration // until it is stale
 }
 
-func newKeySet(config Config, client *http.Client) *keySet {
-	return &keySet{config: config, client: client, log: config.Logger, first: make(chan struct{}), ask: make(chan chan struct{}), ended: make(chan struct{})}
+func newKeySet(source *source) *keySet {
+	return &keySet{source: source, log: source.config.Logger, first: make(chan struct{}), ask: make(chan chan struct{}), ended: make(chan struct{})}
 }
 
 // find returns the key of a kid. An unknown one is looked for at the issuer, by
 // all callers together and not more often than every 30 seconds: tokens with
 // made-up kids must not become requests there.
-func (s *keySet) find(ctx context.Context, kid string) (intake.Key, error) {
+func (s *keySet) find(ctx context.Context, kid string) (*trustedKey, error) {
 	select {
 	case <-s.first:
 	default:
 		if !s.wait(ctx, s.first) {
-			return intake.Key{}, ErrUnavailable
+			return nil, ErrUnavailable
 		}
 	}
 	key, known := s.lookup(kid)
@@ -63,13 +73,19 @@ func (s *keySet) find(ctx context.Context, kid string) (intake.Key, error) {
 		s.look(ctx)
 		key, known = s.lookup(kid)
 	}
-	if held := s.current.Load(); time.Since(held.at) > keepThrough {
-		return intake.Key{}, ErrUnavailable
+	if !s.usable(time.Now()) {
+		return nil, ErrUnavailable
 	}
 	if !known {
-		return intake.Key{}, invalidToken("the token is signed by a key that the issuer does not publish")
+		return nil, invalidToken(UnknownKey, "the token is signed by a key that the issuer does not publish")
 	}
 	return key, nil
+}
+
+// usable reports whether keys are known that are not too old.
+func (s *keySet) usable(now time.Time) bool {
+	held := s.current.Load()
+	return held != nil && now.Sub(held.at) <= keepThrough
 }
 
 // look has the keys fetched, if that is due, and waits for it a few seconds at most.
@@ -85,7 +101,7 @@ func (s *keySet) look(ctx context.Context) {
 	}
 }
 
-func (s *keySet) lookup(kid string) (intake.Key, bool) {
+func (s *keySet) lookup(kid string) (*trustedKey, bool) {
 	key, known := s.current.Load().keys[kid]
 	return key, known
 }
@@ -136,12 +152,15 @@ func (s *keySet) refresh(ctx context.Context) time.Duration {
 	held := s.current.Load()
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.Warn("fetching the issuer's keys failed; those known stay in use", "issuer", s.config.Issuer, "error", err)
+			s.log.Warn("fetching the issuer's keys failed; those known stay in use", "issuer", s.source.config.Issuer, "error", err)
 		}
 		if held == nil {
 			return retryAfter
 		}
 		return minRefresh
+	}
+	if held != nil {
+		answer.inherit(held)
 	}
 	s.current.Store(answer)
 	if held == nil {
@@ -150,18 +169,36 @@ func (s *keySet) refresh(ctx context.Context) time.Duration {
 	return answer.next
 }
 
+// inherit keeps the keys that stay, so that tokens that were verified by them need
+// no second look, and ends all others: the new set replaces the old one whole.
+func (f *fetched) inherit(old *fetched) {
+	for kid, before := range old.keys {
+		now, stays := f.keys[kid]
+		if stays && now.Algorithm == before.Algorithm && sameKey(now.Public, before.Public) {
+			f.keys[kid] = before
+		} else {
+			before.dead.Store(true)
+		}
+	}
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
+}
+
 func (s *keySet) fetch(ctx context.Context) (*fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
 	defer cancel()
-	location := s.config.JWKSURI
-	if location == "" {
-		var err error
-		if location, err = s.discover(ctx); err != nil {
-			return nil, err
-		}
+	endpoints, err := s.source.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.found != nil {
+		s.found(endpoints)
 	}
 	at := time.Now()
-	body, header, err := s.get(ctx, location)
+	body, header, err := s.source.get(ctx, endpoints.JWKS)
 	if err != nil {
 		return nil, fmt.Errorf("fetching the key set: %w", err)
 	}
@@ -170,63 +207,16 @@ func (s *keySet) fetch(ctx context.Context) (*fetched, error) {
 		return nil, err
 	}
 	for _, reason := range refused {
-		s.log.Warn("a key of the issuer is not used", "issuer", s.config.Issuer, "reason", reason)
+		s.log.Warn("a key of the issuer is not used", "issuer", s.source.config.Issuer, "reason", reason)
 	}
 	if len(keys) == 0 {
 		return nil, errors.New("the key set has no usable key")
 	}
-	answer := &fetched{keys: make(map[string]intake.Key, len(keys)), at: at, next: freshness(header)}
+	answer := &fetched{keys: make(map[string]*trustedKey, len(keys)), at: at, next: freshness(header)}
 	for _, key := range keys {
-		answer.keys[key.ID] = key
+		answer.keys[key.ID] = &trustedKey{Key: key}
 	}
 	return answer, nil
-}
-
-// discover finds the key set in the issuer's metadata (RFC 8414 §3).
-func (s *keySet) discover(ctx context.Context) (string, error) {
-	location, err := metadataURL(s.config.Issuer)
-	if err != nil {
-		return "", err
-	}
-	body, _, err := s.get(ctx, location)
-	if err != nil {
-		return "", fmt.Errorf("fetching the metadata: %w", err)
-	}
-	var metadata struct {
-		Issuer  string `json:"issuer"`
-		JWKSURI string `json:"jwks_uri"`
-	}
-	if err := intake.Decode(body, &metadata); err != nil {
-		return "", fmt.Errorf("reading the metadata: %w", err)
-	}
-	if metadata.Issuer != s.config.Issuer { // RFC 8414 §3.3
-		return "", fmt.Errorf("the metadata is of issuer %q, expected %q", metadata.Issuer, s.config.Issuer)
-	}
-	if err := checkURL("jwks_uri", metadata.JWKSURI); err != nil {
-		return "", err
-	}
-	return metadata.JWKSURI, nil
-}
-
-func (s *keySet) get(ctx context.Context, location string) ([]byte, http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	request.Header.Set("Accept", "application/json")
-	response, err := s.client.Do(request)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s answered %s", location, response.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, intake.MaxKeySet+1))
-	if err == nil && len(body) > intake.MaxKeySet {
-		err = fmt.Errorf("%s answered more than %d bytes", location, intake.MaxKeySet)
-	}
-	return body, response.Header, err
 }
 
 // freshness is how long an answer may be used before it is fetched again: its

@@ -195,7 +195,7 @@ func TestUnknownKid(t *testing.T) {
 // none at all whose key is known.
 func TestHungIssuer(t *testing.T) {
 	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
-		keys.client.Timeout = 0 // as in http.DefaultClient
+		keys.source.client.Timeout = 0 // as in http.DefaultClient
 		time.Sleep(time.Minute)
 		issuer.set(func(a *answers) { a.hang = true })
 		go keys.find(t.Context(), "made up") // occupies the one that fetches

@@ -1,0 +1,88 @@
+package verifier_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"authserver/verifier"
+	"authserver/verifier/verifiertest"
+)
+
+// reasonOf returns why a token is refused now, empty when it is accepted.
+func reasonOf(t *testing.T, v *verifier.Verifier, token string) verifier.Reason {
+	t.Helper()
+	_, err := v.Verify(t.Context(), token)
+	if err == nil {
+		return ""
+	}
+	var refusal *verifier.Error
+	if !errors.As(err, &refusal) || refusal.Reason == "" {
+		t.Fatalf("no reason: %v", err)
+	}
+	return refusal.Reason
+}
+
+// eventually waits until the token is refused for a reason, or accepted.
+func eventually(t *testing.T, v *verifier.Verifier, token string, want verifier.Reason) {
+	t.Helper()
+	var got verifier.Reason
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if got = reasonOf(t, v, token); got == want {
+			return
+		}
+	}
+	t.Fatalf("the token is still refused for %q, want %q", got, want)
+}
+
+// A revocation at each level ends the tokens that it is about and no others,
+// cached ones too.
+func TestRevocations(t *testing.T) {
+	issuer := verifiertest.New(t)
+	v := issuer.Verifier(t, audience)
+	mint := func(claims verifiertest.Claims) string {
+		claims["aud"] = audience
+		return issuer.Token(claims)
+	}
+	other := mint(verifiertest.Claims{"sub": "bob", "client_id": "other", "sid": "s2"})
+	for _, test := range []struct {
+		name   string
+		claims verifiertest.Claims
+		revoke func()
+	}{
+		{"token", verifiertest.Claims{"jti": "t"}, func() { issuer.RevokeToken("t") }},
+		{"grant", verifiertest.Claims{"grant_id": "g"}, func() { issuer.RevokeGrant("g") }},
+		{"session", verifiertest.Claims{"sid": "s"}, func() { issuer.RevokeSession("s") }},
+		{"subject", verifiertest.Claims{"sub": "carol"}, func() { issuer.RevokeSubject("carol") }},
+		{"client", verifiertest.Claims{"client_id": "c"}, func() { issuer.RevokeClient("c") }},
+		{"key", verifiertest.Claims{}, nil},
+	} {
+		token := mint(test.claims)
+		if reason := reasonOf(t, v, token); reason != "" {
+			t.Fatalf("%s: refused before the revocation: %s", test.name, reason)
+		}
+		if test.revoke == nil {
+			issuer.RevokeKey()
+			eventually(t, v, token, verifier.Revoked)
+			eventually(t, v, other, verifier.Revoked) // by the same key
+			if reason := reasonOf(t, v, mint(verifiertest.Claims{})); reason != "" {
+				t.Errorf("a token by the next key: %s", reason)
+			}
+			continue
+		}
+		test.revoke()
+		eventually(t, v, token, verifier.Revoked)
+		if reason := reasonOf(t, v, other); reason != "" {
+			t.Errorf("%s: a token of somebody else is refused: %s", test.name, reason)
+		}
+	}
+	// What a user gets after the revocation of everything before is good.
+	late := mint(verifiertest.Claims{"sub": "carol", "iat": time.Now().Add(2 * time.Second).Unix()})
+	if reason := reasonOf(t, v, late); reason != "" {
+		t.Errorf("a token that was issued after its subject's revocation: %s", reason)
+	}
+	// A verifier that starts later knows all of it from the snapshot.
+	if reason := reasonOf(t, issuer.Verifier(t, audience), mint(verifiertest.Claims{"grant_id": "g"})); reason != verifier.Revoked {
+		t.Errorf("at a verifier that started later: %q", reason)
+	}
+}

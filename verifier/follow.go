@@ -1,0 +1,218 @@
+package verifier
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"authserver/internal/feed"
+	"authserver/internal/intake"
+)
+
+const (
+	maxSnapshot   = 64 << 20               // bytes: three million revocations
+	snapshotTime  = 30 * time.Second       // to load one
+	silence       = feed.Lease             // after which a stream is given up
+	firstPause    = 50 * time.Millisecond  // before a stream is opened again
+	longestPause  = time.Second            //
+	expireEvery   = 10 * time.Second       // what no longer matters is dropped
+	maxEvent      = intake.MaxToken + 1024 // bytes of a line of the stream
+	firstFreshFor = 5 * time.Second        // after the start requests wait so long for the first frame
+)
+
+// follower follows the issuer's feed of revocations.
+type follower struct {
+	feed     *feed.Follower
+	location string
+	source   *source
+	keys     *keySet
+	log      *slog.Logger
+	first    chan struct{} // closed when revocations are known for the first time
+	patience time.Time     // until when requests wait for that
+	started  bool          // first is closed
+	frames   atomic.Int64  // that were applied
+}
+
+func newFollower(location string, source *source, keys *keySet) *follower {
+	return &follower{feed: feed.NewFollower(source.config.Issuer), location: location, source: source, keys: keys,
+		log: source.config.Logger, first: make(chan struct{}), patience: time.Now().Add(firstFreshFor)}
+}
+
+// fresh reports whether all that was revoked up to a lease ago is known. Only before
+// the first frame it waits a little.
+func (f *follower) fresh(ctx context.Context) bool {
+	if f.feed.Fresh(time.Now()) {
+		return true
+	}
+	select {
+	case <-f.first:
+		return f.feed.Fresh(time.Now())
+	default:
+	}
+	wait := time.Until(f.patience)
+	if wait <= 0 {
+		return false
+	}
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	select {
+	case <-f.first:
+	case <-ctx.Done():
+	case <-timeout.C:
+	}
+	return f.feed.Fresh(time.Now())
+}
+
+// run follows the feed until ctx ends.
+func (f *follower) run(ctx context.Context) {
+	pause := firstPause
+	for snapshot := true; ctx.Err() == nil; {
+		before := f.frames.Load()
+		err := f.connect(ctx, snapshot)
+		if ctx.Err() != nil {
+			return
+		}
+		if pause == firstPause || f.frames.Load() > before { // once, not at every attempt
+			f.log.Warn("the issuer's feed of revocations was cut; it is opened again", "issuer", f.source.config.Issuer, "error", err)
+		}
+		// Whoever has forgotten the cursor, or holds another past, gives a snapshot.
+		snapshot = f.feed.Cursor() == "" || errors.Is(err, errCursorUnknown) || errors.Is(err, feed.ErrGap)
+		if f.frames.Load() > before {
+			pause = firstPause
+		}
+		if !sleep(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// errCursorUnknown is the answer 410 Gone: a snapshot is needed.
+var errCursorUnknown = errors.New("the issuer does not know the cursor any more")
+
+// connect opens one stream and applies its frames until it ends, which it always
+// does with an error.
+func (f *follower) connect(ctx context.Context, snapshot bool) error {
+	if snapshot {
+		if err := f.load(ctx); err != nil {
+			return fmt.Errorf("loading a snapshot: %w", err)
+		}
+	}
+	// A stream that has nothing to say says so; one that says nothing is dead.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := time.AfterFunc(requestTimeout, cancel)
+	defer watch.Stop()
+	nonce := rand.Text()
+	request, err := f.request(ctx, f.location+"?nonce="+url.QueryEscape(nonce))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Accept", "text/event-stream")
+	request.Header.Set("Last-Event-ID", string(f.feed.Cursor()))
+	client := *f.source.client
+	client.Timeout = 0 // it would end the stream
+	f.feed.Connect(nonce, time.Now())
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusGone:
+		return errCursorUnknown
+	default:
+		return fmt.Errorf("%s answered %s", f.location, response.Status)
+	}
+	return f.read(ctx, response.Body, watch)
+}
+
+// read applies the frames of a stream of server-sent events. Each event is one
+// line of data, the rest is for other readers.
+func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer) error {
+	lines := bufio.NewScanner(stream)
+	lines.Buffer(make([]byte, 0, 4096), maxEvent)
+	expired := time.Now()
+	for lines.Scan() {
+		raw, found := strings.CutPrefix(lines.Text(), "data: ")
+		if !found {
+			continue
+		}
+		received := time.Now()
+		if _, err := f.feed.Apply(raw, received, f.verify(ctx)); err != nil {
+			return err
+		}
+		watch.Reset(silence)
+		f.frames.Add(1)
+		if !f.started && f.feed.Fresh(received) {
+			f.started = true
+			close(f.first)
+		}
+		if received.Sub(expired) > expireEvery {
+			f.feed.Set.Expire()
+			expired = received
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// load takes a snapshot of all live revocations.
+func (f *follower) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
+	defer cancel()
+	request, err := f.request(ctx, f.location)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Accept", "application/json")
+	client := *f.source.client
+	client.Timeout = 0 // snapshotTime bounds it
+	body, _, err := (&source{config: f.source.config, client: &client}).do(request, maxSnapshot)
+	if err != nil {
+		return err
+	}
+	return f.feed.Load(body, f.verify(ctx))
+}
+
+func (f *follower) request(ctx context.Context, location string) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	if err == nil {
+		f.source.authenticate(request)
+	}
+	return request, err
+}
+
+// verify checks a signature by the issuer's keys, as for an access token.
+func (f *follower) verify(ctx context.Context) feed.Verify {
+	return func(token *intake.Token) error {
+		key, err := f.keys.find(ctx, token.KeyID)
+		if err != nil {
+			return err
+		}
+		return token.Verify(key.Key)
+	}
+}

@@ -1,0 +1,166 @@
+package verifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"authserver/internal/intake"
+)
+
+// source is the issuer as seen from here: where its endpoints are, and how they
+// are asked.
+type source struct {
+	config    Config
+	client    *http.Client // with a timeout, without redirects
+	endpoints atomic.Pointer[endpoints]
+}
+
+// endpoints are those that the verifier uses, as configured or else as the
+// issuer's metadata has them.
+type endpoints struct {
+	JWKS          string
+	Revocations   string // empty where there is no feed
+	Introspection string // empty where there is none
+}
+
+func newSource(config Config) *source {
+	client := http.Client{Timeout: requestTimeout}
+	if config.HTTPClient != nil {
+		client = *config.HTTPClient
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &source{config: config, client: &client}
+}
+
+// discover finds the endpoints, by the issuer's metadata (RFC 8414 §3) unless the
+// configuration has them. They are looked up again whenever keys are fetched.
+func (s *source) discover(ctx context.Context) (endpoints, error) {
+	found := endpoints{s.config.JWKSURI, s.config.RevocationsURI, s.config.IntrospectionURI}
+	if found.JWKS == "" {
+		read, err := s.metadata(ctx)
+		if err != nil {
+			return found, err
+		}
+		found.JWKS = read.JWKSURI
+		if found.Revocations == "" {
+			found.Revocations = read.RevocationsEndpoint
+		}
+		if found.Introspection == "" {
+			found.Introspection = read.IntrospectionEndpoint
+		}
+	}
+	s.endpoints.Store(&found)
+	return found, nil
+}
+
+type metadata struct {
+	Issuer                string `json:"issuer"`
+	JWKSURI               string `json:"jwks_uri"`
+	RevocationsEndpoint   string `json:"revocations_endpoint"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+}
+
+func (s *source) metadata(ctx context.Context) (metadata, error) {
+	var read metadata
+	location, err := metadataURL(s.config.Issuer)
+	if err != nil {
+		return read, err
+	}
+	body, _, err := s.get(ctx, location)
+	if err != nil {
+		return read, fmt.Errorf("fetching the metadata: %w", err)
+	}
+	if err := intake.Decode(body, &read); err != nil {
+		return read, fmt.Errorf("reading the metadata: %w", err)
+	}
+	if read.Issuer != s.config.Issuer { // RFC 8414 §3.3
+		return read, fmt.Errorf("the metadata is of issuer %q, expected %q", read.Issuer, s.config.Issuer)
+	}
+	if err := checkURL("jwks_uri", read.JWKSURI); err != nil {
+		return read, err
+	}
+	for name, location := range map[string]string{"revocations_endpoint": read.RevocationsEndpoint, "introspection_endpoint": read.IntrospectionEndpoint} {
+		if location != "" {
+			if err := checkURL(name, location); err != nil {
+				return read, err
+			}
+		}
+	}
+	return read, nil
+}
+
+// metadataURL inserts the well-known name before the issuer's path (RFC 8414 §3.1).
+func metadataURL(issuer string) (string, error) {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "", err
+	}
+	u.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/")
+	return u.String(), nil
+}
+
+// get fetches a document of the size that a key set may have.
+func (s *source) get(ctx context.Context, location string) ([]byte, http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	request.Header.Set("Accept", "application/json")
+	return s.do(request, intake.MaxKeySet)
+}
+
+func (s *source) do(request *http.Request, limit int64) ([]byte, http.Header, error) {
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("%s answered %s", request.URL, response.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = fmt.Errorf("%s answered more than %d bytes", request.URL, limit)
+	}
+	return body, response.Header, err
+}
+
+// authenticate adds this API's credentials, if it has any (RFC 6749 §2.3.1).
+func (s *source) authenticate(request *http.Request) {
+	if s.config.ClientID != "" {
+		request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
+	}
+}
+
+// introspect asks whether a token is active (RFC 7662 §2).
+func (s *source) introspect(ctx context.Context, token string) (active bool, err error) {
+	known := s.endpoints.Load()
+	if known == nil || known.Introspection == "" {
+		return false, errors.New("the issuer's introspection endpoint is not known")
+	}
+	ctx, cancel := context.WithTimeout(ctx, introspectWithin)
+	defer cancel()
+	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, known.Introspection, strings.NewReader(form.Encode()))
+	if err != nil {
+		return false, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Accept", "application/json")
+	s.authenticate(request)
+	body, _, err := s.do(request, intake.MaxKeySet)
+	if err != nil {
+		return false, err
+	}
+	var answer struct {
+		Active bool `json:"active"`
+	}
+	err = intake.Decode(body, &answer)
+	return answer.Active, err
+}
