@@ -12,8 +12,8 @@ import (
 type entry struct {
 	claims   *Claims // shared; callers get copies
 	key      *trustedKey
-	subjects feed.Subjects
-	earliest int64 // seconds: iat or nbf, whichever is later
+	subjects atomic.Pointer[feed.Subjects] // made when they are asked for
+	earliest int64                         // seconds: iat or nbf, whichever is later
 	expires  time.Time
 
 	seen         atomic.Uint64 // generation of the revocations at which it was not revoked, plus one
@@ -40,7 +40,7 @@ type cache struct {
 type shard struct {
 	mu         sync.RWMutex
 	young, old map[string]*entry
-	size       int // bytes of young
+	size, aged int // bytes of young and of old
 }
 
 // newCache returns a cache that takes about so many bytes at most.
@@ -90,7 +90,7 @@ func (c *cache) put(token string, e *entry) {
 		return
 	}
 	if s.size+cost > c.budget {
-		s.old, s.young, s.size = s.young, make(map[string]*entry), 0
+		s.old, s.aged, s.young, s.size = s.young, s.size, make(map[string]*entry), 0
 	}
 	s.young[token] = e
 	s.size += cost
@@ -105,6 +105,18 @@ func (c *cache) remove(token string) {
 		delete(s.young, token)
 	}
 	delete(s.old, token)
+}
+
+// bytes returns about how much memory the cache takes.
+func (c *cache) bytes() int {
+	n := 0
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.RLock()
+		n += s.size + s.aged
+		s.mu.RUnlock()
+	}
+	return n
 }
 
 // length returns how many tokens are held.

@@ -75,6 +75,20 @@ func publish(t *testing.T, kids ...string) string {
 	return string(body)
 }
 
+// publishWith returns a key set with one new key, and its private half.
+func publishWith(t *testing.T, kid string) (string, *ecdsa.PrivateKey) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &private.PublicKey, KeyID: kid, Algorithm: "ES256", Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body), private
+}
+
 // bubble runs a test with a key set that fetches from an issuer, in fake time.
 func bubble(t *testing.T, test func(*testing.T, *keySet, *answers)) {
 	synctest.Test(t, func(t *testing.T) {

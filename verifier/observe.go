@@ -31,6 +31,7 @@ type Health struct {
 	Following    bool          // the issuer has a feed of revocations
 	Stale        time.Duration // how far behind the feed what is known is; up to a second is usual
 	CachedTokens int
+	CachedBytes  int
 	Ready        bool // keys are known and, where there is a feed, all that was revoked up to a second ago
 }
 
@@ -39,7 +40,7 @@ func (v *Verifier) Health() Health {
 	now := time.Now()
 	h := Health{}
 	if v.cache != nil {
-		h.CachedTokens = v.cache.length()
+		h.CachedTokens, h.CachedBytes = v.cache.length(), v.cache.bytes()
 	}
 	if held := v.keys.current.Load(); held != nil {
 		h.Keys, h.KeysAge = len(held.keys), now.Sub(held.at)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 )
 
@@ -37,7 +38,7 @@ func (v *Verifier) current(ctx context.Context, token string, e *entry, policy W
 	}
 	fresh := f.fresh(ctx) // before the look at what is revoked, or a wait would outdate it
 	if generation := f.feed.Set.Generation() + 1; e.seen.Load() != generation {
-		if level, revoked := f.feed.Set.Revoked(e.subjects); revoked {
+		if level, revoked := f.feed.Set.Revoked(e.revocable()); revoked {
 			return revokedError(level)
 		}
 		e.seen.Store(generation)
@@ -53,6 +54,18 @@ func (v *Verifier) current(ctx context.Context, token string, e *entry, policy W
 	}
 	return &Error{Code: "temporarily_unavailable", Reason: RevocationsUnavailable,
 		Description: "what was revoked in the last second is not known here; try again"}
+}
+
+// revocable returns what the token could be revoked by.
+func (e *entry) revocable() feed.Subjects {
+	if made := e.subjects.Load(); made != nil {
+		return *made
+	}
+	c := e.claims
+	made := feed.SubjectsOf(e.key.ID, &accesstoken.Claims{ID: c.ID, GrantID: c.GrantID, SessionID: c.SessionID, Subject: c.Subject,
+		ClientID: c.ClientID, Issuer: c.Issuer, IssuedAt: c.IssuedAt.Unix()})
+	e.subjects.Store(&made)
+	return made
 }
 
 // what a person may read instead of the claim's name.

@@ -31,7 +31,7 @@ type issuer struct {
 	keys    atomic.Value // func(http.ResponseWriter)
 }
 
-func newIssuer(t *testing.T) *issuer {
+func newIssuer(t testing.TB) *issuer {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,7 +65,7 @@ func (i *issuer) verifier(t *testing.T) *verifier.Verifier {
 }
 
 // sign signs the claims of a good token with some changed; nil takes one away.
-func (i *issuer) sign(t *testing.T, typ, kid string, changes map[string]any) string {
+func (i *issuer) sign(t testing.TB, typ, kid string, changes map[string]any) string {
 	t.Helper()
 	claims := map[string]any{
 		"iss": i.url, "aud": audience, "sub": "alice", "client_id": "web", "jti": "1", "scope": "orders:read",

@@ -38,9 +38,8 @@ func Members(text []byte, visit func(name, value []byte) error) error {
 	if !utf8.Valid(text) {
 		return malformed("the JSON is not in UTF-8")
 	}
-	var room [32][]byte
-	s := scanner{text: text, names: room[:0]}
-	if err := s.object(visit); err != nil {
+	s := scanner{text: text}
+	if err := s.object(text, visit); err != nil {
 		return err
 	}
 	if s.space(); s.at != len(text) {
@@ -97,8 +96,14 @@ type scanner struct {
 	text  []byte
 	at    int
 	depth int
-	names [][]byte // of the open objects, outermost first
+
+	names [maxMembers]span // of the open objects, outermost first
+	count int              // of names
 }
+
+// span is where a name stands in the text, with its quotes. Slices instead would
+// take the scanner to the heap.
+type span struct{ start, end int }
 
 func (s *scanner) space() {
 	for s.at < len(s.text) {
@@ -145,7 +150,8 @@ func (s *scanner) more(end byte) (bool, error) {
 	return false, malformed("the JSON is broken at byte %d", s.at)
 }
 
-func (s *scanner) object(visit func(name, value []byte) error) error {
+// object reads an object. What visit gets is cut from text, which is s.text.
+func (s *scanner) object(text []byte, visit func(name, value []byte) error) error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -154,7 +160,7 @@ func (s *scanner) object(visit func(name, value []byte) error) error {
 		s.depth--
 		return nil
 	}
-	for first, more := len(s.names), true; more; {
+	for first, more := s.count, true; more; {
 		name, err := s.name(first)
 		if err != nil {
 			return err
@@ -164,7 +170,11 @@ func (s *scanner) object(visit func(name, value []byte) error) error {
 			return err
 		}
 		if visit != nil {
-			if err := visit(name, s.text[start:s.at]); err != nil {
+			plain, err := unquote(text[name.start:name.end])
+			if err != nil {
+				return err
+			}
+			if err := visit(plain, text[start:s.at]); err != nil {
 				return err
 			}
 		}
@@ -172,37 +182,45 @@ func (s *scanner) object(visit func(name, value []byte) error) error {
 			return err
 		}
 		if !more {
-			s.names = s.names[:first]
+			s.count = first
 		}
 	}
 	return nil
 }
 
 // name reads a member's name and the colon. Its object's names begin at first.
-func (s *scanner) name(first int) ([]byte, error) {
-	start := s.at
+func (s *scanner) name(first int) (span, error) {
+	name := span{start: s.at}
 	if err := s.quoted(); err != nil {
-		return nil, err
+		return name, err
 	}
-	name, err := unquote(s.text[start:s.at])
-	if err != nil {
-		return nil, err
-	}
-	for _, other := range s.names[first:] {
-		if bytes.Equal(name, other) {
-			return nil, malformed("the JSON has a member twice")
+	name.end = s.at
+	for _, other := range s.names[first:s.count] {
+		if sameName(s.text[name.start:name.end], s.text[other.start:other.end]) {
+			return name, malformed("the JSON has a member twice")
 		}
 	}
-	if len(s.names) == maxMembers {
-		return nil, malformed("the JSON has more than %d members", maxMembers)
+	if s.count == maxMembers {
+		return name, malformed("the JSON has more than %d members", maxMembers)
 	}
-	s.names = append(s.names, name)
+	s.names[s.count] = name
+	s.count++
 	if s.space(); s.next() != ':' {
-		return nil, malformed("the JSON is broken at byte %d", s.at)
+		return name, malformed("the JSON is broken at byte %d", s.at)
 	}
 	s.at++
 	s.space()
 	return name, nil
+}
+
+// sameName compares what two names spell; one that cannot be read is like any.
+func sameName(a, b []byte) bool {
+	if bytes.IndexByte(a, '\\') < 0 && bytes.IndexByte(b, '\\') < 0 {
+		return bytes.Equal(a, b)
+	}
+	a, err1 := unquote(a)
+	b, err2 := unquote(b)
+	return err1 != nil || err2 != nil || bytes.Equal(a, b)
 }
 
 func (s *scanner) array() error {
@@ -229,7 +247,7 @@ func (s *scanner) array() error {
 func (s *scanner) value() error {
 	switch c := s.next(); c {
 	case '{':
-		return s.object(nil)
+		return s.object(nil, nil)
 	case '[':
 		return s.array()
 	case '"':

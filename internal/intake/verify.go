@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"fmt"
-	"math/big"
 )
 
 // Verify checks the signature of t. The algorithm is the key's (RFC 8725 §3.1).
@@ -59,8 +58,35 @@ func (t *Token) verifyECDSA(public *ecdsa.PublicKey) bool {
 		sum := sha512.Sum512(t.signingInput)
 		digest = sum[:]
 	}
-	// Verify refuses zero and what is not below the order.
-	return ecdsa.Verify(public, digest, new(big.Int).SetBytes(t.signature[:half]), new(big.Int).SetBytes(t.signature[half:]))
+	// What is zero or not below the order is refused there.
+	var room [2 + 2*(3+66)]byte
+	return ecdsa.VerifyASN1(public, digest, appendASN1(room[:0], t.signature[:half], t.signature[half:]))
+}
+
+// appendASN1 appends the signature as a DER sequence of two integers, which is how
+// the standard library takes it.
+func appendASN1(room, r, s []byte) []byte {
+	r, s = trimZeros(r), trimZeros(s)
+	length := 4 + len(r) + len(s) + int(r[0]>>7) + int(s[0]>>7)
+	room = append(room, 0x30)
+	if length >= 0x80 { // P-521 only
+		room = append(room, 0x81)
+	}
+	room = append(room, byte(length))
+	for _, number := range [][]byte{r, s} {
+		sign := number[0] >> 7 // a zero in front, or it would be negative
+		room = append(room, 2, byte(len(number))+sign)
+		room = append(append(room, make([]byte, sign)...), number...)
+	}
+	return room
+}
+
+// trimZeros leaves one byte at least.
+func trimZeros(number []byte) []byte {
+	for len(number) > 1 && number[0] == 0 {
+		number = number[1:]
+	}
+	return number
 }
 
 // verifyRSA is RFC 7518 §3.3, and for PS256 §3.5 with the salt length that it requires.

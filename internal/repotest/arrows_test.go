@@ -54,7 +54,7 @@ var arrows = []room{
 	{path: "keys", imports: []string{jose, aead, asn1, pkcs8}},
 
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/feed", "internal/intake"}, tests: []string{"verifier/verifiertest", jose}},
-	{path: "verifier/verifiertest", imports: []string{"verifier", "internal/feed", jose}},
+	{path: "verifier/verifiertest", imports: []string{"verifier", "internal/accesstoken", "internal/feed", jose}},
 
 	{path: "internal/browsertest", imports: []string{chromium, "github.com/chromedp/cdproto"}},
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 )
 
@@ -22,11 +23,13 @@ type revocations struct {
 	entries []feed.Entry
 	cursors []feed.Cursor // cursors[n] is after n entries
 	grown   chan struct{} // closed and replaced when entries grow
+	stopped bool
 	over    bool
+	set     *feed.Set // of all entries, for introspection
 }
 
 func newRevocations(i *Issuer) *revocations {
-	return &revocations{issuer: i, stream: "1", began: time.Now(), ended: make(chan struct{}), cursors: []feed.Cursor{feed.Origin}, grown: make(chan struct{})}
+	return &revocations{issuer: i, stream: "1", began: time.Now(), ended: make(chan struct{}), cursors: []feed.Cursor{feed.Origin}, grown: make(chan struct{}), set: feed.NewSet()}
 }
 
 // RevokeToken revokes one access token, by its jti.
@@ -63,9 +66,32 @@ func (r *revocations) add(e feed.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.entries = append(r.entries, e)
+	r.set.Add([]feed.Entry{e})
 	r.cursors = append(r.cursors, feed.CursorOf(uint64(len(r.entries)), fmt.Append(nil, e)))
 	close(r.grown)
 	r.grown = make(chan struct{})
+}
+
+// StopFeed cuts all connections to the feed, and it answers no more until StartFeed.
+func (i *Issuer) StopFeed() {
+	i.feed.mu.Lock()
+	i.feed.stopped = true
+	close(i.feed.grown)
+	i.feed.grown = make(chan struct{})
+	i.feed.mu.Unlock()
+}
+
+// StartFeed is the end of StopFeed.
+func (i *Issuer) StartFeed() {
+	i.feed.mu.Lock()
+	i.feed.stopped = false
+	i.feed.mu.Unlock()
+}
+
+func (r *revocations) isStopped() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
 }
 
 func (r *revocations) end() {
@@ -90,6 +116,10 @@ func (r *revocations) since(n int) (frame feed.Frame, next int, grown <-chan str
 }
 
 func (r *revocations) serve(w http.ResponseWriter, request *http.Request) {
+	if r.isStopped() {
+		http.Error(w, "the feed was stopped", http.StatusServiceUnavailable)
+		return
+	}
 	if !strings.Contains(request.Header.Get("Accept"), "text/event-stream") {
 		r.snapshot(w)
 		return
@@ -122,6 +152,9 @@ func (r *revocations) serve(w http.ResponseWriter, request *http.Request) {
 		case <-request.Context().Done():
 			return
 		}
+		if r.isStopped() {
+			return
+		}
 	}
 }
 
@@ -147,4 +180,21 @@ func (r *revocations) snapshot(w http.ResponseWriter) {
 		Snapshot: r.issuer.sign(r.issuer.current(), feed.SnapshotType, description),
 		Revoked:  base64.RawURLEncoding.EncodeToString(encoded),
 	})
+}
+
+// introspect answers RFC 7662 requests of anybody about tokens of this issuer,
+// which it trusts to be so: whoever asks has checked the signature.
+func (i *Issuer) introspect(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(r.PostFormValue("token"), ".")
+	if len(parts) != 3 {
+		writeJSON(w, map[string]bool{"active": false})
+		return
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims accesstoken.Claims
+	if err == nil {
+		claims, err = accesstoken.Decode(payload)
+	}
+	_, revoked := i.feed.set.Revoked(feed.SubjectsOf("", &claims))
+	writeJSON(w, map[string]bool{"active": err == nil && !revoked && claims.Expires > time.Now().Unix()})
 }

@@ -54,13 +54,15 @@ func New(t testing.TB) *Issuer {
 	i.feed = newRevocations(i)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, map[string]string{"issuer": i.URL, "jwks_uri": i.URL + "/jwks.json", "revocations_endpoint": i.URL + "/revocations"})
+		writeJSON(w, map[string]string{"issuer": i.URL, "jwks_uri": i.URL + "/jwks.json", "revocations_endpoint": i.URL + "/revocations",
+			"introspection_endpoint": i.URL + "/introspect"})
 	})
 	mux.HandleFunc("GET /jwks.json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=600")
 		writeJSON(w, i.published())
 	})
 	mux.HandleFunc("GET /revocations", i.feed.serve)
+	mux.HandleFunc("POST /introspect", i.introspect)
 	i.server = httptest.NewServer(mux)
 	i.URL = i.server.URL
 	t.Cleanup(i.Close)
@@ -82,7 +84,18 @@ func writeJSON(w http.ResponseWriter, value any) {
 // Verifier returns a verifier of this issuer's tokens for an API.
 func (i *Issuer) Verifier(t testing.TB, audience string) *verifier.Verifier {
 	t.Helper()
-	v, err := verifier.New(t.Context(), verifier.Config{Issuer: i.URL, Audience: audience, Logger: slog.New(slog.DiscardHandler)})
+	return i.Configured(t, verifier.Config{Audience: audience})
+}
+
+// Configured returns a verifier of this issuer's tokens with a configuration; the
+// issuer and a silent logger need not be in it.
+func (i *Issuer) Configured(t testing.TB, config verifier.Config) *verifier.Verifier {
+	t.Helper()
+	config.Issuer = i.URL
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	v, err := verifier.New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
