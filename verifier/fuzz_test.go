@@ -21,8 +21,9 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		reason := reasonOf(t, v, token)
-		if (reason == "") != (token == good) && !strings.HasPrefix(token, good[:strings.LastIndexByte(good, '.')+1]) {
-			t.Fatalf("%q: %q", token, reason)
+		// Another signature of the same content could be a good one, too.
+		if reason == "" && !strings.HasPrefix(token, good[:strings.LastIndexByte(good, '.')+1]) {
+			t.Fatalf("%q is accepted", token)
 		}
 	})
 }

@@ -137,7 +137,11 @@ func (r *revocations) serve(w http.ResponseWriter, request *http.Request) {
 		if first {
 			frame.Nonce, frame.Clock = request.URL.Query().Get("nonce"), time.Since(r.began).Milliseconds()
 		}
-		if _, err := fmt.Fprintf(w, "id: %s\ndata: %s\n\n", frame.Cursor, r.issuer.sign(r.issuer.current(), feed.FrameType, frame)); err != nil {
+		token, err := sign(r.issuer.current(), feed.FrameType, frame)
+		if err != nil {
+			return
+		}
+		if _, err := fmt.Fprintf(w, "id: %s\ndata: %s\n\n", frame.Cursor, token); err != nil {
 			return
 		}
 		if err := http.NewResponseController(w).Flush(); err != nil {
@@ -176,10 +180,12 @@ func (r *revocations) snapshot(w http.ResponseWriter) {
 	r.mu.Unlock()
 	encoded := entries.Encode()
 	description := feed.Snapshot{Issuer: r.issuer.URL, Cursor: cursor, Count: len(entries), Digest: feed.Digest(encoded)}
-	writeJSON(w, feed.SnapshotBody{
-		Snapshot: r.issuer.sign(r.issuer.current(), feed.SnapshotType, description),
-		Revoked:  base64.RawURLEncoding.EncodeToString(encoded),
-	})
+	token, err := sign(r.issuer.current(), feed.SnapshotType, description)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	writeJSON(w, feed.SnapshotBody{Snapshot: token, Revoked: base64.RawURLEncoding.EncodeToString(encoded)})
 }
 
 // introspect answers RFC 7662 requests of anybody about tokens of this issuer,

@@ -160,26 +160,40 @@ func (i *Issuer) Token(claims Claims) string {
 // sign signs any payload with a type, by a key.
 func (i *Issuer) sign(key signingKey, typ string, payload any) string {
 	i.t.Helper()
-	text, err := json.Marshal(payload)
+	token, err := sign(key, typ, payload)
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	return i.signText(jose.ES256, key.private, (&jose.SignerOptions{}).WithType(jose.ContentType(typ)).WithHeader("kid", key.id), text)
+	return token
 }
 
 func (i *Issuer) signText(algorithm jose.SignatureAlgorithm, key any, options *jose.SignerOptions, text []byte) string {
 	i.t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, options)
+	token, err := signText(algorithm, key, options, text)
 	if err != nil {
 		i.t.Fatal(err)
+	}
+	return token
+}
+
+// sign is for handlers: they run when a fuzz target does, which forbids to call the
+// test's methods.
+func sign(key signingKey, typ string, payload any) (string, error) {
+	text, err := json.Marshal(payload)
+	if err != nil {
+		return "", err
+	}
+	return signText(jose.ES256, key.private, (&jose.SignerOptions{}).WithType(jose.ContentType(typ)).WithHeader("kid", key.id), text)
+}
+
+func signText(algorithm jose.SignatureAlgorithm, key any, options *jose.SignerOptions, text []byte) (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, options)
+	if err != nil {
+		return "", err
 	}
 	signed, err := signer.Sign(text)
 	if err != nil {
-		i.t.Fatal(err)
+		return "", err
 	}
-	compact, err := signed.CompactSerialize()
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	return compact
+	return signed.CompactSerialize()
 }
