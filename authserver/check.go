@@ -179,6 +179,7 @@ func (c *checker) clients(clients []Client, resources []Resource, owners map[str
 		for j, uri := range client.RedirectURIs {
 			c.redirectURI(fmt.Sprintf("%s.redirect_uris[%d]", at, j), uri)
 		}
+		c.clientPages(at, client)
 		isResource := func(r Resource) bool { return r.Identifier == client.Resource }
 		if client.Resource != "" && !slices.ContainsFunc(resources, isResource) {
 			c.error(at+".resource", "%q is not the identifier of a configured resource", client.Resource)

@@ -26,6 +26,12 @@ type client struct {
 	redirectURIs []string
 	requiresPKCE bool
 	skipsConsent bool // first party: its users are not asked
+	policyURI    string
+	tosURI       string
+
+	postLogoutRedirectURIs []string
+	backchannelLogoutURI   string
+	frontchannelLogoutURI  string
 }
 
 // clientSecret is one of the secrets that a client may authenticate with. It has
@@ -74,6 +80,12 @@ func newClient(c Client, secrets []clientSecret) (*client, error) {
 		redirectURIs: c.RedirectURIs,
 		requiresPKCE: c.RequirePKCE == nil || *c.RequirePKCE,
 		skipsConsent: c.SkipConsent,
+		policyURI:    c.PolicyURI,
+		tosURI:       c.TosURI,
+
+		postLogoutRedirectURIs: c.PostLogoutRedirectURIs,
+		backchannelLogoutURI:   c.BackchannelLogoutURI,
+		frontchannelLogoutURI:  c.FrontchannelLogoutURI,
 	}
 	if c.JWKS != "" {
 		keys, refused, err := intake.ParseKeySet([]byte(c.JWKS))

@@ -38,6 +38,12 @@ type Config struct {
 	// sign-ins are throttled by address. No other use is made of such headers.
 	TrustedProxies []netip.Prefix
 
+	// OutboundNetworks are networks, beside the public internet, that the server may
+	// send requests to when a client registered a URL there: for back-channel logout
+	// to clients on the same machine or in a private network. Outside of them the only
+	// port is 443.
+	OutboundNetworks []netip.Prefix
+
 	// Login draws the pages that people see. Without one nobody signs in with a
 	// browser: there is no authorization endpoint. Package authserver/login has one.
 	Login Login
@@ -105,6 +111,20 @@ type Client struct {
 	// SkipConsent is for first-party clients: their users are not asked whether the
 	// client may have what it asks for. Native apps without a secret ask all the same.
 	SkipConsent bool `yaml:"skip_consent" json:"skip_consent,omitempty"`
+	// PolicyURI and TosURI are shown where a user is asked for consent; https.
+	PolicyURI string `yaml:"policy_uri" json:"policy_uri,omitempty"`
+	TosURI    string `yaml:"tos_uri" json:"tos_uri,omitempty"`
+	// PostLogoutRedirectURIs are where a browser may be sent after a logout that the
+	// client began (OpenID Connect RP-Initiated Logout §3.1). The rules are those of
+	// redirect_uris.
+	PostLogoutRedirectURIs []string `yaml:"post_logout_redirect_uris" json:"post_logout_redirect_uris,omitempty"`
+	// BackchannelLogoutURI is told of the end of each session in which the client got
+	// tokens, by a signed logout token (OpenID Connect Back-Channel Logout §2.2).
+	BackchannelLogoutURI string `yaml:"backchannel_logout_uri" json:"backchannel_logout_uri,omitempty"`
+	// FrontchannelLogoutURI is loaded in an iframe when such a session ends in the
+	// same browser (OpenID Connect Front-Channel Logout §2). Browsers that keep
+	// cookies of other sites away make that useless; the back channel is better.
+	FrontchannelLogoutURI string `yaml:"frontchannel_logout_uri" json:"frontchannel_logout_uri,omitempty"`
 }
 
 // User is somebody who can sign in.

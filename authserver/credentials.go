@@ -14,7 +14,10 @@ import (
 // credentials is the record credentials/<sub>: what a user, configured or stored,
 // proves himself with. It changes through updateCredentials only.
 type credentials struct {
-	Password *storedPassword `json:"password,omitempty"`
+	Password      *storedPassword `json:"password,omitempty"`
+	TOTP          *totpEnrolment  `json:"totp,omitempty"`
+	Passkeys      []passkey       `json:"passkeys,omitempty"`
+	RecoveryCodes []string        `json:"recovery_codes,omitempty"` // hashes of the unused ones
 }
 
 // storedPassword is a password that the server stored.

@@ -25,12 +25,13 @@ const (
 	maxNonce      = 128 // bytes
 )
 
-// Run does what goes on without requests: it follows the log of revocations, until
-// ctx ends. Streams of the feed end with it.
+// Run does what goes on without requests, until ctx ends: it follows the log of
+// revocations, and tells clients of logouts. Streams of the feed end with it.
 func (s *Server) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { s.feed.follow(ctx) })
 	running.Go(func() { s.feed.publish(ctx) })
+	running.Go(func() { s.backchannel.run(ctx) })
 	<-ctx.Done()
 	s.feed.end()
 	running.Wait()

@@ -26,7 +26,11 @@ type interaction struct {
 	Session string `json:"sid,omitempty"`
 	// SignedIn says that he signed in there for this very request, so that
 	// prompt=login and max_age are met by it.
-	SignedIn bool                 `json:"signed_in,omitempty"`
+	SignedIn bool `json:"signed_in,omitempty"`
+	// Half says that the password was right and the second factor is missing.
+	Half *halfSignIn `json:"half,omitempty"`
+	// Switched says that consent is asked again because another account is signed in.
+	Switched bool                 `json:"switched,omitempty"`
 	Request  authorizationRequest `json:"request"`
 }
 
@@ -74,9 +78,17 @@ func (s *Server) openInteraction(r *http.Request, sealed string) (*interaction, 
 	}
 	if in.Expires <= time.Now().Unix() {
 		return nil, &pageError{kind: ErrorExpired, status: http.StatusBadRequest, cause: errors.New("an expired interaction"),
-			next: s.issuer + "/authorize?" + in.Request.parameters().Encode(), client: in.Request.ClientID}
+			next: s.again(in), client: in.Request.ClientID}
 	}
 	return in, nil
+}
+
+// again is the URL where what in is for begins anew.
+func (s *Server) again(in *interaction) string {
+	if in.toAccount() {
+		return s.issuer + "/account"
+	}
+	return s.issuer + "/authorize?" + in.Request.parameters().Encode()
 }
 
 func (s *Server) unsealInteraction(sealed string) (*interaction, error) {

@@ -41,6 +41,9 @@ func (s *Server) metadata(routes []route) ([]byte, error) {
 		document["request_parameter_supported"] = false
 		document["request_uri_parameter_supported"] = false // its default is true
 		document["require_request_uri_registration"] = false
+		// Back-Channel Logout §2.1, Front-Channel Logout §3: every client gets the sid.
+		document["backchannel_logout_supported"], document["backchannel_logout_session_supported"] = true, true
+		document["frontchannel_logout_supported"], document["frontchannel_logout_session_supported"] = true, true
 	}
 	for _, route := range routes {
 		if route.metadata != "" {

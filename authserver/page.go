@@ -46,8 +46,8 @@ func (s *Server) servePage(endpoint string, h pageHandler) http.Handler {
 		header := w.Header()
 		header.Set("Cache-Control", "no-store")
 		header.Set("Content-Security-Policy", Page{}.Policy("", ""))
-		header.Set("X-Frame-Options", "DENY") // RFC 9700 §4.16
-		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("X-Frame-Options", "DENY")        // RFC 9700 §4.16
+		header.Set("Referrer-Policy", "same-origin") // with no-referrer, our own forms would come with Origin: null
 		if err := h(w, r); err != nil {
 			s.showError(w, r, endpoint, err)
 		}
@@ -106,7 +106,7 @@ const maxShownName = 80 // characters of a client's name that are shown
 // view is a client as a person sees it: where the answer goes decides more about
 // whom he trusts than its name does.
 func (c *client) view(redirectURI string) ClientView {
-	view := ClientView{ID: c.id, Name: shownName(c.name)}
+	view := ClientView{ID: c.id, Name: shownName(c.name), PolicyURI: c.policyURI, TosURI: c.tosURI}
 	if view.Name == "" {
 		view.Name = shownName(c.id)
 	}
@@ -133,14 +133,19 @@ func shownName(name string) string {
 }
 
 // formTargets are the sources that a form-action policy must name for a form to
-// lead, at once or by a redirect, to a redirect URI.
+// lead, at once or by a redirect, to a redirect URI. Chromium applies the policy to
+// all redirects that follow, so a client whose callback sends the browser on to
+// another host needs that host named as well. Nobody knows which it is, so any with
+// TLS is: docs/decisions/0021-form-action.md.
 func formTargets(redirectURI string) []string {
 	u, err := url.Parse(redirectURI)
 	switch {
 	case err != nil:
 		return nil
-	case u.Scheme == "http" || u.Scheme == "https":
-		return []string{u.Scheme + "://" + u.Host}
+	case u.Scheme == "https":
+		return []string{"https:"}
+	case u.Scheme == "http" && !strings.Contains(u.Host, "["): // a policy cannot name [::1]
+		return []string{"http://" + u.Host, "https:"}
 	}
 	return []string{u.Scheme + ":"}
 }

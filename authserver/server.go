@@ -36,6 +36,13 @@ type Server struct {
 	spent          store.Table[struct{}] // interactions and codes that were used, by id
 	interactionBox keys.Box
 	codeBox        keys.Box
+	totpBox        keys.Box  // secrets of authenticator apps
+	logoutBox      keys.Box  // logouts that wait for the user's word
+	passkeys       *passkeys // nil where there cannot be any
+	scopeTexts     map[string]Text
+	crossOrigin    *http.CrossOriginProtection
+	outbound       *outbound
+	backchannel    *backchannel
 
 	keys      *keys.Manager
 	log       *slog.Logger
@@ -94,7 +101,14 @@ func (s *Server) routeTable() []route {
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
 	if s.login != nil {
-		routes = append(routes, route{"/authorize", []string{http.MethodGet, http.MethodPost}, corsNone, "authorization_endpoint", s.servePage("authorize", s.handleAuthorize)})
+		page := func(path, metadata, endpoint string, h pageHandler) {
+			routes = append(routes, route{path, getAndPost, corsNone, metadata, s.servePage(endpoint, h)})
+		}
+		page("/authorize", "authorization_endpoint", "authorize", s.handleAuthorize)
+		page("/login", "", "login", s.handleLogin)
+		page("/consent", "", "consent", s.handleConsent)
+		page("/account", "", "account", s.handleAccount)
+		page("/logout", "end_session_endpoint", "logout", s.handleLogout)
 	}
 	return routes
 }
@@ -102,6 +116,8 @@ func (s *Server) routeTable() []route {
 var (
 	get  = []string{http.MethodGet, http.MethodHead}
 	post = []string{http.MethodPost}
+
+	getAndPost = []string{http.MethodGet, http.MethodPost} // no HEAD: pages may start something
 )
 
 // New returns a server. It refuses a Config with mistakes; see Config.Check.
@@ -148,6 +164,9 @@ func New(c Config) (*Server, error) {
 	s.feed = newRevocationFeed(s)
 	var err error
 	if s.interactionBox, err = c.Keys.Box("interaction"); err != nil {
+		return nil, err
+	}
+	if err := s.preparePages(c); err != nil {
 		return nil, err
 	}
 	if s.codeBox, err = c.Keys.Box("authorization code"); err != nil {

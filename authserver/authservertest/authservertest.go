@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"authserver/authserver"
+	"authserver/authserver/login"
 	"authserver/keys"
 	"authserver/store"
 	"authserver/store/boltstore"
@@ -46,6 +48,7 @@ type Options struct {
 	Store     store.Store              // instead of an embedded one
 	MasterKey keys.MasterKey           // instead of a new one
 	Configure func(*authserver.Config) // changes the configuration before the start
+	Localhost bool                     // the issuer is http://localhost:…, where browsers have passkeys
 }
 
 // New starts a server that lives as long as the test.
@@ -64,6 +67,9 @@ func New(t testing.TB, options Options) *Server {
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(s.server.Close)
 	s.Issuer = s.server.URL
+	if options.Localhost {
+		s.Issuer = strings.Replace(s.Issuer, "127.0.0.1", "localhost", 1)
+	}
 	if options.MasterKey.IsZero() {
 		made, err := keys.NewMasterKey()
 		if err != nil {
@@ -87,6 +93,9 @@ func New(t testing.TB, options Options) *Server {
 	t.Cleanup(func() { cancel(); <-stopped })
 	config := Config(s.Issuer)
 	config.Store, config.Keys, config.Logger = s.Store, manager, logger
+	if config.Login, err = login.New(login.Branding{}); err != nil {
+		t.Fatal(err)
+	}
 	if options.Configure != nil {
 		options.Configure(&config)
 	}

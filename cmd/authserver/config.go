@@ -49,11 +49,13 @@ type config struct {
 	Scopes            []authserver.Scope    `yaml:"scopes"`
 	Clients           []authserver.Client   `yaml:"clients"`
 	Users             []authserver.User     `yaml:"users"`
+	OutboundNetworks  []string              `yaml:"outbound_networks"`
 	Branding          brandingConfig        `yaml:"branding"`
 	Log               logConfig             `yaml:"log"`
 
-	proxies []netip.Prefix
-	file    string // where it was read from; empty without a file
+	proxies  []netip.Prefix
+	outbound []netip.Prefix
+	file     string // where it was read from; empty without a file
 }
 
 type tlsConfig struct {
@@ -150,14 +152,8 @@ func (c *config) setDefaults() {
 // could not be read has its mistake already and is not called missing as well.
 func (c *config) check(d *decoder) {
 	failed := maps.Clone(d.failed)
-	for i, network := range c.TrustedProxies {
-		prefix, err := netip.ParsePrefix(network)
-		if err != nil {
-			d.mistake(fmt.Sprintf("trusted_proxies[%d]", i), "%q is not a network; for example 10.0.0.0/8 or 192.0.2.7/32", network)
-			continue
-		}
-		c.proxies = append(c.proxies, prefix)
-	}
+	c.proxies = networks(d, "trusted_proxies", c.TrustedProxies)
+	c.outbound = networks(d, "outbound_networks", c.OutboundNetworks)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		d.mistake("log.level", "%q is unknown; allowed are debug, info, warn, error", c.Log.Level)
 	}
@@ -184,6 +180,19 @@ func (c *config) check(d *decoder) {
 			d.mistake(problem.Key, "%s", problem.Text)
 		}
 	}
+}
+
+// networks parses the networks in a list.
+func networks(d *decoder, key string, list []string) (prefixes []netip.Prefix) {
+	for i, network := range list {
+		prefix, err := netip.ParsePrefix(network)
+		if err != nil {
+			d.mistake(fmt.Sprintf("%s[%d]", key, i), "%q is not a network; for example 10.0.0.0/8 or 192.0.2.7/32", network)
+			continue
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes
 }
 
 var storeSchemes = []string{"redis:", "rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:"}
@@ -221,7 +230,7 @@ func (c *config) checkCertificate(d *decoder) {
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
 		Issuer: c.Issuer, Tokens: c.Tokens, Sessions: c.Sessions, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users,
-		TrustedProxies: c.proxies, Revocations: c.Revocations,
+		TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations,
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	asn1       = "golang.org/x/crypto/cryptobyte"
 	prometheus = "github.com/prometheus/client_golang"
 	languages  = "golang.org/x/text/language"
+	webauthn   = "github.com/go-webauthn/webauthn"
 	chromium   = "github.com/chromedp/chromedp"
 	pkcs8      = "github.com/youmark/pkcs8"
 )
@@ -58,10 +59,10 @@ var arrows = []room{
 
 	{path: "internal/browsertest", imports: []string{chromium, "github.com/chromedp/cdproto"}},
 
-	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus},
-		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", jose}},
+	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus, webauthn},
+		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", "internal/browsertest", jose}},
 	{path: "authserver/login", imports: []string{"authserver", languages, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
-	{path: "authserver/authservertest", imports: []string{"authserver", "keys", "store", "store/boltstore"}},
+	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore", "store/redisstore", "verifier", "internal/accesstoken",
 		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},

@@ -1,0 +1,257 @@
+package authserver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"authserver/store"
+)
+
+const minPassword = 8 // characters of a new password (NIST SP 800-63B §3.1.1.2)
+
+// What the user ends himself.
+const (
+	reasonByUser     = "ended_by_user"
+	reasonPassword   = "password_changed"
+	reasonSignedOut  = "signed_out"
+	reasonAppRemoved = "app_removed_by_user"
+)
+
+func (s *Server) endOwnSession(v accountVisit) (Notice, error) {
+	ctx, id := v.r.Context(), v.form.get("session")
+	if !isBase64URL(id, 32) {
+		return "", &pageError{kind: ErrorRequest, status: http.StatusBadRequest, detail: "the form names no session"}
+	}
+	one, _, err := s.sessions.Get(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && one.Subject != v.user.subject:
+		return NoticeSessionEnded, nil // it is not there (any more)
+	case err != nil:
+		return "", unavailable(fmt.Errorf("looking up a session: %w", err))
+	}
+	return NoticeSessionEnded, s.logOut(ctx, &one, reasonByUser)
+}
+
+// endOwnApp takes all access from a client: what was allowed, and every grant.
+func (s *Server) endOwnApp(v accountVisit) (Notice, error) {
+	ctx, clientID := v.r.Context(), v.form.get("client_id")
+	if !isClientID(clientID) {
+		return "", &pageError{kind: ErrorRequest, status: http.StatusBadRequest, detail: "the form names no client"}
+	}
+	if err := s.forgetConsent(ctx, v.user.subject, clientID); err != nil {
+		return "", err
+	}
+	return NoticeAppEnded, s.eachGrant(ctx, v.user.subject, func(id string, grant Grant, _ store.Record) error {
+		if grant.ClientID != clientID {
+			return nil
+		}
+		if err := s.endGrant(ctx, id, reasonAppRemoved); err != nil {
+			return unavailable(err)
+		}
+		return nil
+	})
+}
+
+// changeOwnPassword takes a new password from who knows the present one, and signs
+// all other browsers out.
+func (s *Server) changeOwnPassword(v accountVisit) (Notice, error) {
+	ctx, changed := v.r.Context(), v.form.get("new_password")
+	if v.form.get("repeat_password") != changed {
+		return "", &factorError{NoticePasswordMatch}
+	}
+	if len([]rune(changed)) < minPassword || len(changed) > maxPassword {
+		return "", &factorError{NoticePasswordShort}
+	}
+	// The same door as at the sign-in, so that it is no way around the throttle.
+	u, err := s.signIn(ctx, v.user.username, v.form.get("current_password"), s.proxies.clientAddress(v.r))
+	if err != nil {
+		if asError(err).Code == errSignIn.Code {
+			return "", &factorError{NoticePassword}
+		}
+		return "", err
+	}
+	if u.subject != v.user.subject {
+		return "", &factorError{NoticePassword}
+	}
+	hash, err := s.passwords.hash(ctx, changed)
+	if err != nil {
+		return "", err
+	}
+	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
+		c.Password = newStoredPassword(u, hash)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	sessions, err := s.sessionsOfUser(ctx, u)
+	if err != nil {
+		return "", err
+	}
+	for _, one := range sessions {
+		if one.ID != v.session.ID {
+			if err := s.logOut(ctx, &one, reasonPassword); err != nil {
+				return "", err
+			}
+		}
+	}
+	return NoticePasswordSet, nil
+}
+
+// service is the name of this server in authenticator apps.
+func (s *Server) service() string {
+	u, err := url.Parse(s.issuer)
+	if err != nil {
+		return s.issuer
+	}
+	return u.Host
+}
+
+// beginTOTP shows a new secret. It is stored with the first code that shows that
+// the app has it; until then it travels in the form, sealed for this session.
+func (s *Server) beginTOTP(v accountVisit) (Notice, error) {
+	return "", s.showEnrolTOTP(v, newTOTPSecret(), "")
+}
+
+func (s *Server) showEnrolTOTP(v accountVisit, secret []byte, notice Notice) error {
+	sealed := encodeSealed(s.totpBox.Seal(secret, []byte("enrol\x00"+v.session.ID)))
+	status := http.StatusOK
+	if notice != "" {
+		status = http.StatusBadRequest
+	}
+	s.login.EnrolTOTP(v.w, v.r, EnrolTOTPPage{
+		Page: s.page(status, ""), User: v.user.view(), Notice: notice, Secret: base32Text(secret),
+		URI: totpURI(s.service(), v.user.username, secret), Form: s.accountForm(v, "confirm_totp", Field{"secret", sealed}),
+	})
+	return nil
+}
+
+func (s *Server) confirmTOTP(v accountVisit) (Notice, error) {
+	sealed, err := decodeSealed(v.form.get("secret"))
+	if err != nil {
+		return "", errForeignForm.because(err)
+	}
+	secret, err := s.totpBox.Open(sealed, []byte("enrol\x00"+v.session.ID))
+	if err != nil {
+		return "", errForeignForm.because(err)
+	}
+	step, matches := matchTOTP(secret, cleanCode(v.form.get("code")), time.Now())
+	if !matches {
+		return "", s.showEnrolTOTP(v, secret, NoticeCode)
+	}
+	codes, hashes := newRecoveryCodes()
+	first := false
+	err = s.updateCredentials(v.r.Context(), v.user.subject, func(c *credentials) error {
+		first = len(c.RecoveryCodes) == 0
+		c.TOTP = &totpEnrolment{Secret: s.totpBox.Seal(secret, []byte(v.user.subject)), Since: time.Now().Unix(), Last: step}
+		if first {
+			c.RecoveryCodes = hashes
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return s.factorAdded(v, first, codes)
+}
+
+// factorAdded shows the recovery codes that came with the first second factor.
+func (s *Server) factorAdded(v accountVisit, first bool, codes []string) (Notice, error) {
+	if !first {
+		return NoticeFactorAdded, nil
+	}
+	s.log.Info("second factor added", "event", "second_factor_added", "sub", v.user.subject)
+	s.showRecoveryCodes(v, codes)
+	return "", nil
+}
+
+func (s *Server) showRecoveryCodes(v accountVisit, codes []string) {
+	s.login.RecoveryCodes(v.w, v.r, RecoveryCodesPage{Page: s.page(http.StatusOK, ""), User: v.user.view(), Codes: codes})
+}
+
+func (s *Server) removeTOTP(v accountVisit) (Notice, error) {
+	return NoticeFactorRemoved, s.updateCredentials(v.r.Context(), v.user.subject, func(c *credentials) error {
+		c.TOTP = nil
+		c.dropCodesWithoutFactor()
+		return nil
+	})
+}
+
+// dropCodesWithoutFactor forgets recovery codes that stand in for nothing any more.
+func (c *credentials) dropCodesWithoutFactor() {
+	if !c.hasSecondFactor() {
+		c.RecoveryCodes = nil
+	}
+}
+
+func (s *Server) renewCodes(v accountVisit) (Notice, error) {
+	codes, hashes := newRecoveryCodes()
+	err := s.updateCredentials(v.r.Context(), v.user.subject, func(c *credentials) error {
+		if !c.hasSecondFactor() {
+			return &pageError{kind: ErrorRequest, status: http.StatusBadRequest, detail: "without a second factor there are no recovery codes"}
+		}
+		c.RecoveryCodes = hashes
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	s.log.Info("recovery codes renewed", "event", "recovery_codes_renewed", "sub", v.user.subject)
+	s.showRecoveryCodes(v, codes)
+	return "", nil
+}
+
+func (s *Server) addOwnPasskey(v accountVisit) (Notice, error) {
+	ctx := v.r.Context()
+	if s.passkeys == nil {
+		return "", &factorError{NoticePasskey}
+	}
+	found, err := s.credentialsOf(ctx, v.user.subject)
+	if err != nil {
+		return "", err
+	}
+	owner := passkeyOwner{v.user.view(), v.user.subject, found.Passkeys}
+	made, challenge, err := s.passkeys.created(v.session.ID, v.form, &owner)
+	if err != nil {
+		s.log.Info("passkey refused", "event", "passkey_refused", "sub", v.user.subject, "cause", err.Error())
+		return "", &factorError{NoticePasskey}
+	}
+	if err := s.spendChallenge(ctx, challenge); err != nil {
+		return "", err
+	}
+	name := shownName(v.form.get("name"))
+	if name == "" {
+		browser, system := device(v.session.Agent)
+		if name = shownName(browser + " " + system); name == "" {
+			name = "Passkey"
+		}
+	}
+	if err := s.addPasskey(ctx, v.user, made, name); err != nil {
+		return "", err
+	}
+	codes, hashes := newRecoveryCodes()
+	first := false
+	err = s.updateCredentials(ctx, v.user.subject, func(c *credentials) error {
+		if first = len(c.RecoveryCodes) == 0; first {
+			c.RecoveryCodes = hashes
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return s.factorAdded(v, first, codes)
+}
+
+func (s *Server) removePasskey(v accountVisit) (Notice, error) {
+	id := v.form.get("id")
+	return NoticeFactorRemoved, s.updateCredentials(v.r.Context(), v.user.subject, func(c *credentials) error {
+		c.Passkeys = slices.DeleteFunc(c.Passkeys, func(one passkey) bool { return one.id() == id })
+		c.dropCodesWithoutFactor()
+		return nil
+	})
+}

@@ -1,0 +1,157 @@
+package authserver
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"authserver/store"
+
+	"github.com/go-webauthn/webauthn/webauthn"
+)
+
+// signInByPasskey signs in by a passkey: alone, or as the second step after the
+// password.
+func (s *Server) signInByPasskey(w http.ResponseWriter, r *http.Request, in *interaction, f form) error {
+	u, verified, err := s.provePasskey(r.Context(), in, f)
+	switch {
+	case err != nil && in.Half == nil:
+		return s.showSignIn(w, r, in, "", err)
+	case err != nil:
+		half, found, halfErr := s.halfUser(r.Context(), in)
+		if halfErr != nil {
+			again := *in
+			again.Half = nil
+			return s.showSignIn(w, r, &again, "", halfErr)
+		}
+		return s.showSecondFactor(w, r, in, half, found, err)
+	}
+	amr := []string{"pop", "user", "mfa"} // RFC 8176 §2: a key, presence, several factors
+	if in.Half != nil {
+		amr = append([]string{"pwd"}, amr...)
+	}
+	acr := acrPhishing
+	if !verified { // with the password, that makes two factors all the same
+		acr = acrTwo
+	}
+	return s.completeSignIn(w, r, in, u, amr, acr)
+}
+
+// provePasskey returns the user whose passkey the browser has shown, and whether
+// the passkey has verified him. It slows down guessing by address only: there is
+// nothing to guess.
+func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (u user, verified bool, err error) {
+	refused := func(cause error) (user, bool, error) {
+		s.log.Info("passkey refused", "event", "passkey_refused", "cause", cause.Error())
+		return user{}, false, &factorError{NoticePasskey}
+	}
+	if s.passkeys == nil {
+		return refused(errors.New("there are no passkeys at an issuer without a name"))
+	}
+	var owner *passkeyOwner
+	if in.Half != nil {
+		half, found, err := s.halfUser(ctx, in)
+		if err != nil {
+			return user{}, false, err
+		}
+		owner = &passkeyOwner{half.view(), half.subject, found.Passkeys}
+	}
+	var trouble error // of the store, which the library would turn into a refusal
+	owner, used, challenge, err := s.passkeys.shown(in.ID, f, owner, func(handle []byte) (*passkeyOwner, error) {
+		found, err := s.ownerOf(ctx, handle)
+		if err != nil && !errors.Is(err, errNoUser) {
+			trouble = err
+		}
+		return found, err
+	})
+	if trouble != nil {
+		return user{}, false, trouble
+	}
+	if err != nil {
+		return refused(err)
+	}
+	if u, err = s.users.bySubject(ctx, owner.subject); errors.Is(err, errNoUser) {
+		return refused(err)
+	} else if err != nil {
+		return user{}, false, err
+	}
+	if err := s.spendChallenge(ctx, challenge); err != nil {
+		return user{}, false, err
+	}
+	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
+		for i := range c.Passkeys {
+			if c.Passkeys[i].sameCredential(used) {
+				c.Passkeys[i].Credential, c.Passkeys[i].LastUsed = *used, time.Now().Unix()
+				return nil
+			}
+		}
+		return &factorError{NoticePasskey} // removed meanwhile
+	})
+	if err != nil {
+		return user{}, false, err
+	}
+	s.log.Info("signed in by passkey", "event", "sign_in", "sub", u.subject, "username", u.username)
+	return u, used.Flags.UserVerified, nil
+}
+
+// spendChallenge lets a question be answered once (WebAuthn §13.4.3).
+func (s *Server) spendChallenge(ctx context.Context, challenge string) error {
+	err := s.spent.Create(ctx, "passkey/"+hashed(challenge), struct{}{}, time.Now().Add(passkeyWait+time.Minute))
+	if errors.Is(err, store.ErrExists) {
+		return &factorError{NoticePasskey}
+	}
+	if err != nil {
+		return unavailable(fmt.Errorf("spending a challenge: %w", err))
+	}
+	return nil
+}
+
+// passkeyOwnerKey is the key of the subject that a user handle stands for.
+func passkeyOwnerKey(handle []byte) string {
+	return "passkey-user/" + base64.RawURLEncoding.EncodeToString(handle)
+}
+
+const handleSize = 32 // bytes of our user handles
+
+func (s *Server) ownerOf(ctx context.Context, handle []byte) (*passkeyOwner, error) {
+	if len(handle) != handleSize {
+		return nil, fmt.Errorf("%w: the user handle is none of ours", errNoUser)
+	}
+	records, err := s.store.Get(ctx, passkeyOwnerKey(handle))
+	if err != nil {
+		return nil, unavailable(fmt.Errorf("looking up a passkey's user: %w", err))
+	}
+	if !records[0].Exists() {
+		return nil, fmt.Errorf("%w: nobody has the user handle", errNoUser)
+	}
+	u, err := s.users.bySubject(ctx, string(records[0].Value))
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.credentialsOf(ctx, u.subject)
+	return &passkeyOwner{u.view(), u.subject, found.Passkeys}, err
+}
+
+// addPasskey stores a passkey that the browser of u has made.
+func (s *Server) addPasskey(ctx context.Context, u user, made webauthn.Credential, name string) error {
+	// The way from the handle to the user comes first: without the passkey it leads nowhere.
+	err := s.store.Create(ctx, passkeyOwnerKey(userHandle(u.subject)), []byte(u.subject), store.Forever)
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return unavailable(fmt.Errorf("storing a passkey: %w", err))
+	}
+	return s.updateCredentials(ctx, u.subject, func(c *credentials) error {
+		if len(c.Passkeys) >= maxPasskeys {
+			return &factorError{NoticePasskey}
+		}
+		for _, one := range c.Passkeys {
+			if one.sameCredential(&made) {
+				return &factorError{NoticePasskey}
+			}
+		}
+		c.Passkeys = append(c.Passkeys, passkey{Name: name, Since: time.Now().Unix(), Credential: made})
+		return nil
+	})
+}
