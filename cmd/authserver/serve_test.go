@@ -200,7 +200,7 @@ func TestDevLines(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"active":`} {
+	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"active":`, "user bob: disabled"} {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("missing %s in:\n%s", want, output)
 		}
