@@ -5,7 +5,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint build screenshots fuzz clean
+.PHONY: test setup lint build bench bench-quick bench-build screenshots fuzz clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -29,6 +29,18 @@ lint:
 build:
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/authserver ./resource-example
+
+# bench makes the tables of docs/figures.md; bench-quick makes them with fewer and
+# shorter rounds, in about two minutes. See bench/main.go for single tables.
+bench: bench-build
+	cd bench && go run .
+
+bench-quick: bench-build
+	cd bench && go run . -rounds 1 -for 300ms -live 20000
+
+bench-build: build
+	@mkdir -p $(BIN)/bench
+	cd bench && go build -o ../$(BIN)/bench/ ./floor
 
 # screenshots writes a picture of every page, light, dark, on a phone and in German,
 # to .cache/screenshots.

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authserver/authserver"
+	"authserver/bench/internal/process"
+	"authserver/bench/internal/report"
+	"authserver/store"
+	"authserver/store/boltstore"
+	"authserver/store/redisstore"
+)
+
+// measureCapacity fills the store with grants of as many users, and prints what
+// each takes there, and what a refresh and a restart cost among few and among many.
+func measureCapacity(s settings) error {
+	table := report.NewTable(os.Stdout, "store", "live grants", "bytes per grant", "start to first answer, ms", "server MiB",
+		"refreshes per second", "µs of server CPU", "p50 ms", "p99 ms")
+	for _, kind := range []struct {
+		name  string
+		redis []string
+	}{{"embedded", nil}, {"Redis everysec", process.Everysec}} {
+		for _, live := range []int{0, s.live} {
+			if err := measureFull(s, kind.name, kind.redis, live, table); err != nil {
+				return fmt.Errorf("%s, %d grants: %w", kind.name, live, err)
+			}
+		}
+	}
+	return nil
+}
+
+func measureFull(s settings, name string, redisArgs []string, live int, table report.Table) error {
+	c, err := startAuthserver(name, s.binary, 1, redisArgs)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	for _, p := range c.run {
+		p.Stop()
+	}
+	c.run = nil
+	bytes, err := fill(c, live)
+	if err != nil {
+		return err
+	}
+	p, err := c.installation.Start()
+	if err != nil {
+		return err
+	}
+	c.run = append(c.run, p)
+	ready := sinceStart(p)
+	var measured cell
+	if measured.operations, err = c.prepare(operations[1], s.clients); err != nil {
+		return err
+	}
+	floor := 0.0
+	for round := range s.rounds + 1 {
+		if err := measured.measure(c, s.each, round == 0, &floor); err != nil {
+			return err
+		}
+	}
+	each := "–"
+	if live > 0 {
+		each = fmt.Sprintf("%.0f", bytes/float64(live))
+	}
+	table.Row(name, fmt.Sprint(live), each, fmt.Sprintf("%.0f", ready), fmt.Sprintf("%.0f", p.PeakMiB()),
+		measured.rate.Spread("%.0f"), measured.server.Spread("%.0f"), fmt.Sprintf("%.1f", measured.latency[0].Median()), fmt.Sprintf("%.1f", measured.latency[2].Median()))
+	return nil
+}
+
+// fill makes grants as the server makes them, each of a user of its own, without
+// the signing in, and returns by how many bytes the store has grown.
+func fill(c *contender, live int) (float64, error) {
+	ctx := context.Background()
+	database := filepath.Join(c.installation.Directory, "data", "store.db")
+	size := func() (int64, error) {
+		if c.redis != nil {
+			return c.redis.Info("used_memory")
+		}
+		info, err := os.Stat(database)
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
+	before, err := size()
+	if err != nil {
+		return 0, err
+	}
+	var s store.Store
+	if c.redis != nil {
+		s, err = redisstore.Open(ctx, redisstore.Options{URL: "redis://127.0.0.1:" + c.redis.Port, Timeout: 10 * time.Second})
+	} else {
+		s, err = boltstore.Open(database)
+	}
+	if err != nil {
+		return 0, err
+	}
+	err = errors.Join(makeGrants(ctx, s, live), s.Close())
+	if err != nil {
+		return 0, err
+	}
+	after, err := size()
+	return float64(after - before), err
+}
+
+// writers make grants at the same time; the embedded store writes theirs together.
+const writers = 256
+
+func makeGrants(ctx context.Context, s store.Store, live int) error {
+	grants := store.Table[authserver.Grant]{Store: s, Name: "grant"}
+	expires := time.Now().Add(30 * 24 * time.Hour)
+	var next atomic.Int64
+	failures := make([]error, writers)
+	var wait sync.WaitGroup
+	for w := range writers {
+		wait.Go(func() {
+			for failures[w] == nil {
+				n := next.Add(1)
+				if n > int64(live) {
+					return
+				}
+				id, subject := fmt.Sprintf("%032x", n), fmt.Sprintf("%024x", n)
+				grant := authserver.Grant{
+					ClientID: process.ClientID, Subject: subject, Scope: "openid profile orders:read", Resources: []string{process.Resource},
+					AuthTime: time.Now().Unix(), ACR: "1", AMR: []string{"pwd"}, SessionID: fmt.Sprintf("%032x", n),
+					Created: time.Now().Unix(), Expires: expires.Add(335 * 24 * time.Hour).Unix(),
+				}
+				failures[w] = errors.Join(grants.Create(ctx, id, grant, expires), s.Link(ctx, "grants/sub/"+subject, id, expires),
+					s.Link(ctx, "grants/sid/"+grant.SessionID, id, expires))
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(failures...)
+}

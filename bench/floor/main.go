@@ -1,0 +1,136 @@
+// Command floor is what an authorization server cannot be faster than: net/http,
+// the signatures and the one store script of each operation, and nothing else. It
+// serves the paths of an authorization server with answers that mean nothing.
+//
+//	floor -listen 127.0.0.1:9000 [-redis 127.0.0.1:6379]
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"flag"
+	"io"
+	"log"
+	"net/http"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// swap is as much as a refresh does in Redis: a record of 300 bytes is read,
+// compared and written with an expiry.
+var swap = redis.NewScript(`
+local present = redis.call('GET', KEYS[1])
+if present and #present ~= #ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', 3600000)
+return 1`)
+
+type floor struct {
+	ecdsa   *ecdsa.PrivateKey
+	ed25519 ed25519.PrivateKey
+	redis   *redis.Client
+	input   []byte // as long as a token's signing input
+	payload string // as long as a token without its signature
+	checks  struct{ ecdsa, ed25519 []byte }
+}
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:9000", "where to serve")
+	address := flag.String("redis", "", "host:port of a Redis for /refresh, /flow and /introspect")
+	flag.Parse()
+	f := &floor{input: make([]byte, 450), payload: base64.RawURLEncoding.EncodeToString(make([]byte, 340))}
+	var err error
+	if f.ecdsa, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		log.Fatal(err)
+	}
+	if _, f.ed25519, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		log.Fatal(err)
+	}
+	f.checks.ecdsa, f.checks.ed25519 = f.es256(), f.eddsa()
+	if *address != "" {
+		f.redis = redis.NewClient(&redis.Options{Addr: *address, DisableIdentity: true})
+	}
+	http.HandleFunc("GET /fixed", f.fixed)
+	http.HandleFunc("POST /signed", f.signed)
+	http.HandleFunc("POST /refresh", f.refresh)
+	http.HandleFunc("POST /introspect", f.introspect)
+	log.Fatal(http.ListenAndServe(*listen, nil))
+}
+
+func (f *floor) es256() []byte {
+	digest := sha256.Sum256(f.input)
+	signature, err := ecdsa.SignASN1(rand.Reader, f.ecdsa, digest[:])
+	if err != nil {
+		log.Fatal(err)
+	}
+	return signature
+}
+
+func (f *floor) eddsa() []byte { return ed25519.Sign(f.ed25519, f.input) }
+
+// fixed answers 1 KiB of JSON, about what a JWKS or the metadata is.
+func (f *floor) fixed(w http.ResponseWriter, _ *http.Request) { answer(w, document) }
+
+var document = []byte(`{"keys":"` + string(make1K()) + `"}`)
+
+func make1K() []byte {
+	b := make([]byte, 1000)
+	for i := range b {
+		b[i] = 'x'
+	}
+	return b
+}
+
+// signed is one ES256 signature.
+func (f *floor) signed(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	answer(w, f.response(f.es256(), nil))
+}
+
+// refresh is one Ed25519 check, one script, one ES256 and one Ed25519 signature.
+func (f *floor) refresh(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if !ed25519.Verify(f.ed25519.Public().(ed25519.PublicKey), f.input, f.checks.ed25519) {
+		http.Error(w, "signature", http.StatusInternalServerError)
+		return
+	}
+	key := sha256.Sum256(body)
+	if err := swap.Run(r.Context(), f.redis, []string{"floor:" + strconv.Itoa(int(key[0]))}, f.payload[:300]).Err(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	answer(w, f.response(f.es256(), f.eddsa()))
+}
+
+// introspect is one ES256 check and one question to Redis.
+func (f *floor) introspect(w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body)
+	digest := sha256.Sum256(f.input)
+	if !ecdsa.VerifyASN1(&f.ecdsa.PublicKey, digest[:], f.checks.ecdsa) {
+		http.Error(w, "signature", http.StatusInternalServerError)
+		return
+	}
+	if err := f.redis.MGet(r.Context(), "floor:1", "floor:2").Err(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	answer(w, []byte(`{"active":true,"client_id":"web","padding":"`+f.payload[:300]+`"}`))
+}
+
+func (f *floor) response(access, refresh []byte) []byte {
+	more := ""
+	if refresh != nil {
+		more = `,"refresh_token":"` + f.payload + "." + base64.RawURLEncoding.EncodeToString(refresh) + `"`
+	}
+	return []byte(`{"access_token":"` + f.payload + "." + base64.RawURLEncoding.EncodeToString(access) + `","token_type":"Bearer","expires_in":600` + more + `}`)
+}
+
+func answer(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Write(body)
+}
