@@ -26,12 +26,11 @@ type storedClient struct {
 // the store.
 type clientDirectory struct {
 	configured map[string]*client
-	described  map[string]Client // the configured clients as they were described
-	catalogue  catalogue         // of the stored clients
-	origins    map[string]bool   // of the configured clients' redirect URIs
-	nobody     *client           // stands in for unknown clients, so that they cost the same
+	origins    map[string]bool // of the configured clients' redirect URIs
+	nobody     *client         // stands in for unknown clients, so that they cost the same
 	records    store.Table[storedClient]
 	store      store.Store
+	notBefore  func() int64
 	lookups    *remembered[knownClient] // by client_id
 	byOrigin   *remembered[struct{}]    // by origin: whether it is a stored client's
 }
@@ -43,15 +42,14 @@ type knownClient struct {
 	epoch    epoch
 }
 
-func newClientDirectory(configured []Client, s store.Store) (*clientDirectory, error) {
+func newClientDirectory(configured []Client, s store.Store, notBefore func() int64) (*clientDirectory, error) {
 	d := &clientDirectory{
 		configured: make(map[string]*client, len(configured)),
-		described:  make(map[string]Client, len(configured)),
-		catalogue:  catalogue{s, "clients"},
 		origins:    make(map[string]bool),
 		nobody:     &client{secrets: []clientSecret{newClientSecret(newID())}},
 		records:    store.Table[storedClient]{Store: s, Name: "client"},
 		store:      s,
+		notBefore:  notBefore,
 	}
 	d.lookups, d.byOrigin = remember(d.load), remember(d.loadOrigin)
 	for _, c := range configured {
@@ -63,7 +61,7 @@ func newClientDirectory(configured []Client, s store.Store) (*clientDirectory, e
 		if err != nil {
 			return nil, err
 		}
-		d.configured[c.ClientID], d.described[c.ClientID] = compiled, c
+		d.configured[c.ClientID] = compiled
 		for _, origin := range originsOf(c) {
 			d.origins[origin] = true
 		}
@@ -127,7 +125,7 @@ func (d *clientDirectory) keys(id string) []string {
 
 // read makes a client of the records of keys.
 func (d *clientDirectory) read(id string, records []store.Record) (known knownClient, err error) {
-	if known.epoch, err = readEpoch(records[1]); err != nil || !records[0].Exists() || d.configured[id] != nil {
+	if known.epoch, err = readEpoch(records[1], d.notBefore()); err != nil || !records[0].Exists() || d.configured[id] != nil {
 		return known, err
 	}
 	stored, err := d.records.Decode(records[0])

@@ -34,8 +34,6 @@ type Config struct {
 	// Revocations is who may read the feed of revocations: open (the default) or
 	// authenticated, which is clients with a Resource.
 	Revocations string
-	// Source says where Clients and Users were read from, for messages to operators.
-	Source string
 	// TrustedProxies are the networks whose X-Forwarded-For is believed when
 	// sign-ins are throttled by address. No other use is made of such headers.
 	TrustedProxies []netip.Prefix
@@ -49,6 +47,12 @@ type Config struct {
 	// Login draws the pages that people see. Without one nobody signs in with a
 	// browser: there is no authorization endpoint. Package authserver/login has one.
 	Login Login
+
+	// NotBefore is the instant, in seconds since 1970, up to which the store cannot be
+	// relied on to know what has ended, because it lost something and was accepted by an
+	// operator all the same: what was granted by then is dead. It may move while the
+	// server runs. Nil is never.
+	NotBefore func() int64
 
 	Store    store.Store           // required
 	Keys     *keys.Manager         // required; the caller runs and closes it

@@ -32,15 +32,16 @@ const longestGrant = 10 * 8760 * time.Hour
 
 func epochKey(level, id string) string { return "epoch/" + level + "/" + id }
 
-func readEpoch(record store.Record) (epoch, error) {
-	var e epoch
+// readEpoch reads an epoch that began at least at notBefore; see Config.NotBefore.
+func readEpoch(record store.Record, notBefore int64) (epoch, error) {
+	e := epoch{NotBefore: notBefore}
 	if !record.Exists() {
 		return e, nil
 	}
 	if err := json.Unmarshal(record.Value, &e); err != nil {
 		return e, fmt.Errorf("decoding epoch record: %w", err)
 	}
-	e.number = record.Version
+	e.number, e.NotBefore = record.Version, max(e.NotBefore, notBefore)
 	return e, nil
 }
 

@@ -82,7 +82,7 @@ func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resour
 		expires = end // nothing ever moves the record, so idleness cannot be seen
 	}
 	expires = earlier(expires, end)
-	grant.ClientID, grant.Created, grant.Expires = c.id, now.Unix(), end.Unix()
+	grant.ClientID, grant.Created, grant.Expires = c.id, max(now.Unix(), s.notBefore()+1), end.Unix()
 	before, err := s.mayHold(ctx, grant)
 	if err != nil {
 		return Authorization{}, err

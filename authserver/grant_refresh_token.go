@@ -53,8 +53,11 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if err != nil {
 		return Authorization{}, err
 	}
-	if grant.ClientEpoch < epoch.number { // it moved, and is dead all the same
+	switch { // it moved, and is dead all the same
+	case grant.ClientEpoch < epoch.number:
 		return Authorization{}, errGrantEnded.because(errors.New("of an epoch of the client that has ended"))
+	case grant.Created <= s.notBefore():
+		return Authorization{}, errGrantEnded.because(errors.New("the store has lost something since, and was accepted"))
 	}
 	s.metrics.refreshes.WithLabelValues(outcome).Inc()
 	authorization := Authorization{

@@ -11,7 +11,6 @@ var userScopes = []string{"openid", "profile", "email", "address", "phone", "off
 
 // resourceRegistry holds the resource servers; it does not change.
 type resourceRegistry struct {
-	described []Resource
 	issuer    string
 	algorithm map[string]string // by identifier: what signs its tokens
 	owner     map[string]string // by scope: the identifier of its resource server
@@ -21,7 +20,6 @@ type resourceRegistry struct {
 
 func newResourceRegistry(c Config, defaultAlgorithm string) resourceRegistry {
 	registry := resourceRegistry{
-		described: c.Resources,
 		issuer:    c.Issuer,
 		algorithm: make(map[string]string),
 		owner:     make(map[string]string),

@@ -27,7 +27,7 @@ const revocationVersion = 1
 const revocationSlack = 3 * time.Minute
 
 // revocation says what has ended: exactly one of a token, a grant, a session, a
-// subject, a client or a key. It is the event in the log, and the record of a
+// subject, a client, a key or everything. It is the event in the log, and the record of a
 // revoked access token. Times are seconds since 1970.
 type revocation struct {
 	Version int    `json:"v"`
@@ -37,6 +37,7 @@ type revocation struct {
 	Subject string `json:"sub,omitempty"`       // all tokens of a user that were issued at or before Before
 	Client  string `json:"client_id,omitempty"` // all tokens of a client that were issued at or before Before
 	Key     string `json:"kid,omitempty"`       // all tokens that a key signed
+	All     bool   `json:"all,omitempty"`       // all tokens that were issued at or before Before
 	Before  int64  `json:"before,omitempty"`    // At when absent
 	Reason  string `json:"reason"`
 	At      int64  `json:"at"`
@@ -51,6 +52,7 @@ type revocation struct {
 // their own words.
 const (
 	reasonByClient  = "revoked_by_client"
+	reasonStoreLost = "store_lost"
 	reasonTheft     = "refresh_theft"
 	reasonMeanwhile = "ended_meanwhile"
 	reasonOtherUser = "another_user_signed_in"
@@ -82,7 +84,7 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 
 // endSession ends a session and all its grants. No grant is made in it any more.
 func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
-	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(s.sessionTimes.Max+time.Hour))
+	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(endedSessionKept))
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("ending a session: %w", err)
 	}
@@ -96,9 +98,10 @@ func (s *Server) endSession(ctx context.Context, sessionID, reason string) error
 }
 
 // endedSessionKey is the key of the record that says that a session has ended. It
-// outlives the requests and codes that the session began, and the session's own
-// record, should a sign-in that was under way write that once more.
+// outlives the authorization requests and codes that the session began.
 func endedSessionKey(sessionID string) string { return "ended/" + sessionID }
+
+const endedSessionKept = time.Hour
 
 // endSubject ends all grants and sessions that a user has now. He may sign in again
 // unless he is disabled.
@@ -121,13 +124,7 @@ const clientMargin = believed + time.Second
 // endClient ends all grants and tokens that a client has now, however many: grants
 // of an earlier epoch are dead where they are met.
 func (s *Server) endClient(ctx context.Context, clientID, reason string) error {
-	return s.endClientUntil(ctx, clientID, reason, time.Now().Add(clientMargin))
-}
-
-// endClientUntil is endClient for what the client gets until an instant in the near
-// future as well.
-func (s *Server) endClientUntil(ctx context.Context, clientID, reason string, end time.Time) error {
-	before := end.Unix()
+	before := time.Now().Add(clientMargin).Unix()
 	if err := s.beginEpoch(ctx, clientEpoch, clientID, before); err != nil {
 		return err
 	}
@@ -185,6 +182,25 @@ func (s *Server) publish(ctx context.Context, r revocation) error {
 	return nil
 }
 
+// EndAll tells verifiers that all tokens that were issued until now have ended. It is
+// for a store that has lost revocations, while no server uses it: see Config.NotBefore.
+func EndAll(ctx context.Context, s store.Store) error {
+	now := time.Now()
+	event, err := json.Marshal(revocation{
+		Version: revocationVersion, All: true, Before: now.Unix(), Reason: reasonStoreLost, At: now.Unix(), Until: now.Add(longestKept).Unix(),
+	})
+	if err != nil {
+		return fmt.Errorf("encoding a revocation: %w", err)
+	}
+	if _, err := s.Append(ctx, revocationLog, event, longestKept); err != nil {
+		return fmt.Errorf("logging a revocation: %w", err)
+	}
+	return nil
+}
+
+// longestKept is longer than any configuration lets a token live that others verify.
+const longestKept = 25 * time.Hour
+
 // entries returns an event of the log as it goes to the verifiers. All that it names
 // is ended. One that names nothing known, that a later version wrote or that cannot
 // be read ends every token issued until then as well: people refresh, and nothing
@@ -212,6 +228,9 @@ func (s *Server) entries(event []byte) (r revocation, entries feed.Entries, unde
 	add(feed.Subject, r.Subject, r.Before)
 	add(feed.Client, r.Client, r.Before)
 	add(feed.KeyID, r.Key, 0)
+	if r.All {
+		add(feed.Issuer, s.issuer, r.Before)
+	}
 	understood = err == nil && r.Version <= revocationVersion && (len(entries) > 0 || r.Fence != "")
 	if !understood {
 		add(feed.Issuer, s.issuer, r.At)

@@ -24,10 +24,11 @@ type Server struct {
 	users     *userDirectory
 	resources resourceRegistry
 
-	store   store.Store
-	grants  store.Table[Grant]      // by grant_id
-	revoked store.Table[revocation] // access tokens, by jti
-	used    store.Table[struct{}]   // client assertions that were accepted
+	store     store.Store
+	notBefore func() int64            // see Config
+	grants    store.Table[Grant]      // by grant_id
+	revoked   store.Table[revocation] // access tokens, by jti
+	used      store.Table[struct{}]   // client assertions that were accepted
 
 	login          Login                 // nil when nobody signs in with a browser
 	sessions       store.Table[session]  // by hash of the cookie's secret
@@ -51,8 +52,6 @@ type Server struct {
 	throttle  throttle
 	feed      *revocationFeed
 	proxies   trustedProxies
-	cursors   keys.Box // of the operators' lists
-	source    string   // of the configuration, for messages to operators
 
 	revocationsAccess string // who may read the feed
 
@@ -140,11 +139,16 @@ func New(c Config) (*Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
+	notBefore := c.NotBefore
+	if notBefore == nil {
+		notBefore = func() int64 { return 0 }
+	}
 	s := &Server{
+		notBefore: notBefore,
 		issuer:    c.Issuer,
 		https:     strings.HasPrefix(c.Issuer, "https:"),
 		tokens:    c.Tokens.WithDefaults(),
-		users:     newUserDirectory(c.Users, c.Store),
+		users:     newUserDirectory(c.Users, c.Store, notBefore),
 		resources: newResourceRegistry(c, c.Keys.Default()),
 		store:     c.Store,
 		grants:    store.Table[Grant]{Store: c.Store, Name: "grant"},
@@ -174,14 +178,8 @@ func New(c Config) (*Server, error) {
 	if s.codeBox, err = c.Keys.Box("authorization code"); err != nil {
 		return nil, err
 	}
-	if s.clients, err = newClientDirectory(c.Clients, c.Store); err != nil {
+	if s.clients, err = newClientDirectory(c.Clients, c.Store, notBefore); err != nil {
 		return nil, err
-	}
-	if s.cursors, err = c.Keys.Box("admin cursor"); err != nil {
-		return nil, err
-	}
-	if s.source = c.Source; s.source == "" {
-		s.source = "the configuration"
 	}
 	s.grantTypes, s.clientAuths = s.grantTable(), s.clientAuthTable()
 	if s.handler, err = s.router(); err != nil {

@@ -104,5 +104,5 @@ func (s *Server) grantLive(record store.Record, client epoch) (bool, error) {
 		return false, nil
 	}
 	grant, err := s.grants.Decode(record)
-	return grant.ClientEpoch >= client.number, err
+	return grant.ClientEpoch >= client.number && grant.Created > s.notBefore(), err
 }

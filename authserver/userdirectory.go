@@ -28,9 +28,9 @@ type storedUser struct {
 type userDirectory struct {
 	configured map[string]configuredUser // by subject
 	names      map[string]string         // subjects of the configured by folded username
-	catalogue  catalogue                 // of the stored users' subjects
 	records    store.Table[storedUser]
 	store      store.Store
+	notBefore  func() int64
 	lookups    *remembered[knownUser] // by subject
 	subjects   *remembered[string]    // of stored users, by folded username
 }
@@ -47,13 +47,13 @@ type knownUser struct {
 	disabled bool
 }
 
-func newUserDirectory(configured []User, s store.Store) *userDirectory {
+func newUserDirectory(configured []User, s store.Store, notBefore func() int64) *userDirectory {
 	d := &userDirectory{
 		configured: make(map[string]configuredUser),
 		names:      make(map[string]string),
-		catalogue:  catalogue{s, "users"},
 		records:    store.Table[storedUser]{Store: s, Name: "user"},
 		store:      s,
+		notBefore:  notBefore,
 	}
 	d.lookups, d.subjects = remember(d.load), remember(d.loadName)
 	for _, u := range configured {
@@ -130,7 +130,7 @@ func (d *userDirectory) read(subject string, records []store.Record) (knownUser,
 			return knownUser{}, err
 		}
 	}
-	epoch, err := readEpoch(records[1])
+	epoch, err := readEpoch(records[1], d.notBefore())
 	if err != nil {
 		return knownUser{}, err
 	}

@@ -230,7 +230,7 @@ func (c *config) checkCertificate(d *decoder) {
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
 		Issuer: c.Issuer, Tokens: c.Tokens, Sessions: c.Sessions, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users,
-		Source: c.file, TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations,
+		TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations,
 	}
 }
 

@@ -8,16 +8,41 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"authserver/store"
 	"authserver/store/boltstore"
+	"authserver/store/guard"
 )
 
 // openedStore is a store and what can be said of it.
 type openedStore struct {
 	store.Store
 	description string
-	durability  string // what an acknowledged write survives
+	mayLose     time.Duration // of what it acknowledged
+	durability  string        // what an acknowledged write survives
+}
+
+// durable is a store that loses nothing that it has acknowledged.
+const durable = "fsync"
+
+// openGuarded opens the store and makes certain that it is the one that this instance
+// knows.
+func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*openedStore, *guard.Store, error) {
+	opened, err := openStore(ctx, config, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	guarded, err := guard.Open(ctx, opened.Store, guard.Options{Directory: config.Data, MayLose: opened.mayLose, Logger: log})
+	if err != nil {
+		opened.Close()
+		if lost := new(guard.LostError); errors.As(err, &lost) {
+			err = withHint(err, "put the right store back, or see `authserver store accept --help`")
+		}
+		return nil, nil, err
+	}
+	opened.Store = guarded
+	return opened, guarded, nil
 }
 
 // openStore opens the store that the configuration names.
@@ -37,7 +62,7 @@ func openStore(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if errors.Is(statErr, fs.ErrNotExist) {
 		log.Info("created the embedded store", "file", path)
 	}
-	return &openedStore{opened, path, "fsync"}, nil
+	return &openedStore{opened, path, 0, durable}, nil
 }
 
 func makeDirectory(path string, log *slog.Logger) error {

@@ -4,9 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"authserver/store/redisstore"
 )
+
+// asyncLoss is what a Redis may lose that does not fsync each write, or of which a
+// replica was promoted: a second or two by its documentation, and what clocks differ by.
+const asyncLoss = 10 * time.Second
 
 func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedStore, error) {
 	tls, key, err := config.storeTLS()
@@ -17,5 +22,12 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if err != nil {
 		return nil, withHint(err, "check the key store; see docs/operating.md for how to set up Redis")
 	}
-	return &openedStore{opened, "redis", opened.Durability()}, nil
+	if err := makeDirectory(config.Data, log); err != nil { // the guard would remember the store there
+		log.Warn("no data directory", "error", err.Error())
+	}
+	durability, mayLose := opened.Durability(), time.Duration(0)
+	if durability != durable {
+		mayLose = asyncLoss
+	}
+	return &openedStore{opened, "redis", mayLose, durability}, nil
 }

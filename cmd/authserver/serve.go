@@ -79,11 +79,15 @@ func newLogger(level string) *slog.Logger {
 // order.
 func serve(ctx context.Context, config *config, listener net.Listener, log *slog.Logger, announce func(*openedStore)) (err error) {
 	defer listener.Close()
-	opened, err := openStore(ctx, config, log)
+	opened, guarded, err := openGuarded(ctx, config, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, opened.Close()) }()
+	guarding, stopGuarding := context.WithCancel(context.Background())
+	kept := make(chan struct{})
+	go func() { defer close(kept); guarded.Run(guarding) }()
+	defer func() { stopGuarding(); <-kept }()
 	masters, err := masterKeys(ctx, config, opened, log)
 	if err != nil {
 		return err
@@ -106,6 +110,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 		return fmt.Errorf("branding: %w", err)
 	}
 	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = opened, manager, log, registry
+	serverConfig.NotBefore = guarded.NotBefore
 	server, err := authserver.New(serverConfig)
 	if err != nil {
 		return err
@@ -122,11 +127,6 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 		}
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
 	}
-	stop, err := serveAdmin(config, server, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stopAdmin(stop)) }()
 	metrics, err := serveMetrics(config.MetricsListen, registry, log)
 	if err != nil {
 		return err

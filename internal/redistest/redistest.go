@@ -133,3 +133,11 @@ func StartCluster(t testing.TB) string {
 	}
 	return "redis+cluster://" + strings.Join(addrs, ",")
 }
+
+// Flush forgets everything that the server holds.
+func (s *Server) Flush() {
+	s.t.Helper()
+	if answer := s.ask("FLUSHALL"); !strings.HasPrefix(answer, "+OK") {
+		s.t.Fatalf("FLUSHALL: %q", answer)
+	}
+}

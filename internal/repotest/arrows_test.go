@@ -4,13 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"go/parser"
-	"go/token"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -48,6 +44,7 @@ var arrows = []room{
 	{path: "store"},
 	{path: "store/storetest", imports: []string{"store"}, tests: []string{"store/boltstore"}},
 	{path: "store/boltstore", imports: []string{"store", bolt}, tests: []string{"store/storetest", "golang.org/x/sys/unix"}},
+	{path: "store/guard", imports: []string{"store"}, tests: []string{"store/storetest", "store/boltstore", "store/redisstore", "internal/redistest"}},
 	{path: "store/redisstore", imports: []string{"store", redis}, tests: []string{"store/storetest", "internal/redistest"}},
 
 	{path: "internal/accesstoken", imports: []string{"internal/intake"}},
@@ -68,14 +65,14 @@ var arrows = []room{
 	{path: "authserver/login", imports: []string{"authserver", languages, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
-	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore", "store/redisstore", "verifier", "internal/accesstoken",
+	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",
 		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
 	{path: "resource-example", imports: []string{"verifier"}, tests: []string{"authserver/authservertest"}},
 }
 
 // goPackage is what `go list -json` says of a package.
 type goPackage struct {
-	ImportPath, Dir                    string
+	ImportPath                         string
 	Imports, TestImports, XTestImports []string
 	IgnoredGoFiles                     []string
 	Standard                           bool
@@ -146,35 +143,10 @@ func violations(house []room, packages []goPackage) []string {
 			}
 		}
 		for _, file := range p.IgnoredGoFiles {
-			imports, err := importsOf(filepath.Join(p.Dir, file))
-			if err != nil {
-				found = append(found, fmt.Sprintf("%s: %s is not built here, and its imports cannot be read: %v", path, file, err))
-			}
-			for _, imported := range imports {
-				if !allowed(imported, r.imports) {
-					found = append(found, fmt.Sprintf("%s may not import %s, in %s", path, strings.TrimPrefix(imported, module+"/"), file))
-				}
-			}
+			found = append(found, fmt.Sprintf("%s: %s is not built here, so its imports were not checked", path, file))
 		}
 	}
 	return found
-}
-
-// importsOf reads the imports of a file that is not built on this system.
-func importsOf(file string) ([]string, error) {
-	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-	if err != nil {
-		return nil, err
-	}
-	var imports []string
-	for _, spec := range parsed.Imports {
-		imported, err := strconv.Unquote(spec.Path.Value)
-		if err != nil {
-			return nil, err
-		}
-		imports = append(imports, imported)
-	}
-	return imports, nil
 }
 
 func allowed(imported string, names []string) bool {

@@ -1,0 +1,82 @@
+package guard
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"authserver/store"
+)
+
+// Standing is what an instance knows of its store and what it finds.
+type Standing struct {
+	Known   string     `json:"known,omitempty"` // the store's name
+	KnownAt time.Time  `json:"known_at,omitzero"`
+	Found   string     `json:"found,omitempty"`
+	FoundAt time.Time  `json:"found_at,omitzero"`
+	Lost    *LostError `json:"-"`
+
+	known, found mark
+}
+
+// Inspect compares the store with what is remembered in a directory and changes nothing.
+func Inspect(ctx context.Context, inner store.Store, directory string) (Standing, error) {
+	known, err := readMark(filepath.Join(directory, fileName))
+	if err != nil {
+		return Standing{}, err
+	}
+	found, err := find(ctx, inner)
+	if err != nil {
+		return Standing{}, fmt.Errorf("asking the store who it is: %w", err)
+	}
+	s := Standing{Known: known.ID, Found: found.ID, known: known, found: found}
+	if known.exists() {
+		s.KnownAt = time.UnixMilli(known.Ticked).UTC()
+	}
+	if found.exists() {
+		s.FoundAt = time.UnixMilli(found.Ticked).UTC()
+	}
+	s.Lost, _ = judge(known, found, 0)
+	return s, nil
+}
+
+const maxReplaced = 100 // names that a store remembers to have been accepted for
+
+// Accept gives the store a new name that all instances take, which knew it by the
+// name in the directory or by the one that was found. Whatever was granted until now
+// is dead from now on: see NotBefore.
+func Accept(ctx context.Context, inner store.Store, directory string) error {
+	standing, err := Inspect(ctx, inner, directory)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	accepted := identity{Version: identityVersion, ID: rand.Text(), Ticked: now.UnixMilli(), Accepted: now.Unix(), Replaces: standing.found.Replaces}
+	for _, name := range []string{standing.Found, standing.Known} {
+		if name != "" && !slices.Contains(accepted.Replaces, name) {
+			accepted.Replaces = append(accepted.Replaces, name)
+		}
+	}
+	accepted.Replaces = accepted.Replaces[max(0, len(accepted.Replaces)-maxReplaced):]
+	value, err := json.Marshal(accepted)
+	if err != nil {
+		return err
+	}
+	if standing.found.exists() {
+		_, err = inner.Swap(ctx, identityKey, standing.found.Mark, value, store.Forever)
+	} else {
+		err = inner.Create(ctx, identityKey, value, store.Forever)
+	}
+	if err != nil {
+		return fmt.Errorf("accepting the store: somebody else uses it at this moment: %w", err)
+	}
+	found, err := find(ctx, inner)
+	if err != nil {
+		return err
+	}
+	return writeMark(filepath.Join(directory, fileName), found)
+}

@@ -1,0 +1,270 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"authserver/internal/redistest"
+	"authserver/store"
+	"authserver/store/boltstore"
+	"authserver/store/redisstore"
+	"authserver/store/storetest"
+)
+
+func embedded(t *testing.T, path string) store.Store {
+	t.Helper()
+	s, err := boltstore.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func guarded(t *testing.T, inner store.Store, directory string, mayLose time.Duration) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), inner, Options{Directory: directory, MayLose: mayLose, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// lostBy returns what Open finds lost.
+func lostBy(t *testing.T, inner store.Store, directory string) *LostError {
+	t.Helper()
+	_, err := Open(t.Context(), inner, Options{Directory: directory, Logger: slog.New(slog.DiscardHandler)})
+	var lost *LostError
+	if err != nil && !errors.As(err, &lost) {
+		t.Fatal(err)
+	}
+	return lost
+}
+
+func write(t *testing.T, s *Store, key string) {
+	t.Helper()
+	if err := s.Create(t.Context(), key, nil, store.Forever); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.tick(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A guarded store keeps the contract.
+func TestContract(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store {
+		return guarded(t, embedded(t, filepath.Join(t.TempDir(), "store.db")), t.TempDir(), 0)
+	})
+}
+
+// ATTACKS FT-05: a store that is restored from a backup is refused, until an operator
+// accepts it; other instances take his word.
+func TestRolledBack(t *testing.T) {
+	files, directory, another := t.TempDir(), t.TempDir(), t.TempDir()
+	path, backup := filepath.Join(files, "store.db"), filepath.Join(files, "backup.db")
+	inner := embedded(t, path)
+	s := guarded(t, inner, directory, 0)
+	write(t, s, "before")
+	inner.Close()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(backup, content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner = embedded(t, path)
+	s = guarded(t, inner, directory, 0)
+	write(t, s, "revocation")
+	guarded(t, inner, another, 0)
+	inner.Close()
+
+	restored := embedded(t, backup)
+	lost := lostBy(t, restored, directory)
+	if lost == nil || lost.Emptied || lost.Another || !strings.Contains(lost.Error(), "backup") {
+		t.Fatalf("a restored backup: %v", lost)
+	}
+	if lost = lostBy(t, restored, directory); lost == nil {
+		t.Fatal("it is taken at the second try")
+	}
+	if standing, err := Inspect(t.Context(), restored, directory); err != nil || standing.Lost == nil || standing.Known == "" || standing.Found != standing.Known {
+		t.Errorf("%+v %v", standing, err)
+	}
+	before := time.Now().Unix()
+	if err := Accept(t.Context(), restored, directory); err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{directory, another, t.TempDir()} {
+		if s := guarded(t, restored, place, 0); s.NotBefore() < before {
+			t.Errorf("what was granted before is not dead: %d", s.NotBefore())
+		}
+	}
+}
+
+// ATTACKS FT-04, FT-19: an emptied store is noticed while the server runs, at the
+// first record that is missing and within a tick; and at the next start.
+func TestEmptied(t *testing.T) {
+	redis := redistest.Start(t)
+	directory, another := t.TempDir(), t.TempDir()
+	inner := openRedis(t, redis)
+	s, other := guarded(t, inner, directory, time.Minute), guarded(t, inner, another, time.Minute)
+	write(t, s, "grant")
+	redis.Flush()
+	_, err := s.Swap(t.Context(), "grant", 1, nil, store.Forever)
+	if errors.Is(err, store.ErrNotFound) || err == nil {
+		t.Errorf("the grant is gone, says a store that was emptied: %v", err)
+	}
+	if other.tick(t.Context()) == nil {
+		t.Error("another instance does not notice")
+	}
+	for name, s := range map[string]*Store{"one": s, "other": other} {
+		if s.Ping(t.Context()) == nil {
+			t.Errorf("%s: ready", name)
+		}
+		if err := s.Create(t.Context(), "grant", nil, store.Forever); err == nil {
+			t.Errorf("%s: writes into it", name)
+		}
+		if _, err := s.Tail(t.Context(), "log", 0, 0); err == nil {
+			t.Errorf("%s: reads its log", name)
+		}
+		for _, err := range s.Linked(t.Context(), "index") {
+			if err == nil {
+				t.Errorf("%s: reads its indexes", name)
+			}
+		}
+	}
+	if lost := lostBy(t, inner, directory); lost == nil || !lost.Emptied {
+		t.Errorf("at the next start: %v", lost)
+	}
+	// An instance that knows nothing gives it a name. That does not help the others.
+	guarded(t, inner, t.TempDir(), 0)
+	if lost := lostBy(t, inner, directory); lost == nil || !lost.Another {
+		t.Errorf("with a new name: %v", lost)
+	}
+	if err := Accept(t.Context(), inner, directory); err != nil {
+		t.Fatal(err)
+	}
+	guarded(t, inner, directory, 0)
+	guarded(t, inner, another, 0)
+}
+
+// What a store may lose by the way it is configured is no reason to stop.
+func TestSmallLoss(t *testing.T) {
+	inner, directory := embedded(t, filepath.Join(t.TempDir(), "store.db")), t.TempDir()
+	s := guarded(t, inner, directory, 0)
+	write(t, s, "one")
+	known := s.mark()
+	for ahead, tolerated := range map[time.Duration]bool{2 * time.Second: true, time.Minute: false} {
+		later := known
+		later.Mark, later.Ticked = known.Mark+1, known.Ticked+ahead.Milliseconds()
+		if lost, _ := judge(later, known, 10*time.Second); (lost == nil) != tolerated {
+			t.Errorf("%s lost of 10 s that may be: %v", ahead, lost)
+		}
+		if lost, _ := judge(later, known, 0); lost == nil {
+			t.Errorf("%s lost of a store that loses nothing", ahead)
+		}
+	}
+}
+
+// Ticks and calls that look who the store is at the same time do not accuse it.
+func TestManyLookAtOnce(t *testing.T) {
+	inner := embedded(t, filepath.Join(t.TempDir(), "store.db"))
+	one, two := guarded(t, inner, t.TempDir(), 0), guarded(t, inner, t.TempDir(), 0)
+	var all sync.WaitGroup
+	for _, s := range []*Store{one, two} {
+		for range 4 {
+			all.Go(func() {
+				for range 50 {
+					s.written.Store(true)
+					if err := errors.Join(s.tick(t.Context()), s.confirm(t.Context())); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// failing is a store whose Get fails or hangs as told.
+type failing struct {
+	store.Store
+	asked int
+	err   error
+}
+
+func (f *failing) Get(context.Context, ...string) ([]store.Record, error) {
+	f.asked++
+	return make([]store.Record, 1), f.err
+}
+
+// ATTACKS FT-12: a store in trouble is left alone but for one call now and then, and
+// used again when it answers.
+func TestBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &failing{err: errors.New("hung")}
+		s := &Store{inner: inner, breaker: breaker{log: slog.New(slog.DiscardHandler)}}
+		get := func() error { _, err := s.Get(t.Context(), "key"); return err }
+		for range 1000 {
+			if get() == nil {
+				t.Fatal("no error")
+			}
+		}
+		if inner.asked != tripAfter {
+			t.Errorf("asked %d times, want %d", inner.asked, tripAfter)
+		}
+		time.Sleep(probeEvery)
+		for range 1000 {
+			get()
+		}
+		if inner.asked != tripAfter+1 {
+			t.Errorf("asked %d times after a while, want one more", inner.asked)
+		}
+		inner.err = nil
+		time.Sleep(probeEvery)
+		for range 2 {
+			if err := get(); err != nil {
+				t.Errorf("it answers again: %v", err)
+			}
+		}
+		// Callers who give up do not count.
+		inner.err = context.Canceled
+		for range 1000 {
+			get()
+		}
+		if inner.asked < 1000 {
+			t.Error("callers who went away made the store look dead")
+		}
+	})
+}
+
+func openRedis(t *testing.T, redis *redistest.Server) store.Store {
+	t.Helper()
+	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// What an instance remembers is whole or refused.
+func TestDamagedFile(t *testing.T) {
+	directory := t.TempDir()
+	if err := os.WriteFile(filepath.Join(directory, fileName), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), embedded(t, filepath.Join(t.TempDir(), "store.db")), Options{Directory: directory, Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), fileName) {
+		t.Errorf("%v", err)
+	}
+}
