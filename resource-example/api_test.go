@@ -60,7 +60,7 @@ func TestAPIs(t *testing.T) {
 	const person = "grant_type=password&username=" + authservertest.Username + "&password=" + authservertest.Password
 	admin := token(t, s, authservertest.WebID, person+"&scope=roles")
 	anybody := token(t, s, authservertest.WebID, person+"&scope=orders:read")
-	for name, base := range map[string]string{"Go": server.URL, "Flask": startFlask(t, s.Issuer, authservertest.Audience)} {
+	for name, base := range map[string]string{"Go": server.URL, "Flask": startFlask(t, s.Issuer), "Express": startExpress(t, s.Issuer)} {
 		t.Run(name, func(t *testing.T) {
 			for _, test := range []struct {
 				name, method, path, body, authorization string
@@ -69,6 +69,7 @@ func TestAPIs(t *testing.T) {
 			}{
 				{"explanation", "GET", "/", "", "", 200, ""},
 				{"health", "GET", "/healthz", "", "", 200, ""},
+				{"nothing behind Bearer", "GET", "/orders", "", "Bearer", 400, "invalid_request"},
 				{"no token", "GET", "/orders", "", "", 401, "Bearer"},
 				{"read", "GET", "/orders", "", "Bearer " + read, 200, ""},
 				{"scheme in other letters", "GET", "/orders", "", "bearer " + read, 200, ""},
@@ -112,8 +113,7 @@ func call(t *testing.T, method, url, body, authorization string) (int, http.Head
 	return response.StatusCode, response.Header, string(answer)
 }
 
-// startFlask runs the Flask API and returns its URL.
-func startFlask(t *testing.T, issuer, audience string) string {
+func startFlask(t *testing.T, issuer string) string {
 	t.Helper()
 	python := os.Getenv("AUTHSERVER_TEST_PYTHON")
 	if python == "" {
@@ -121,21 +121,35 @@ func startFlask(t *testing.T, issuer, audience string) string {
 			t.Fatal("no Python with the requirements of resource-example/flask: `make test` sets it up, AUTHSERVER_TEST_PYTHON names another")
 		}
 	}
+	return startSample(t, issuer, python, "flask/app.py")
+}
+
+func startExpress(t *testing.T, issuer string) string {
+	t.Helper()
+	if _, err := os.Stat("node/node_modules/jose"); err != nil {
+		t.Fatal("resource-example/node has no node_modules: `make test` sets it up, or run npm install there")
+	}
+	return startSample(t, issuer, "node", "node/app.js")
+}
+
+// startSample runs one of the sample APIs and returns its URL.
+func startSample(t *testing.T, issuer, interpreter, file string) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	address := listener.Addr().String()
 	listener.Close()
 	var output bytes.Buffer
-	command := exec.Command(python, "flask/app.py")
-	command.Env = append(os.Environ(), "ISSUER="+issuer, "AUDIENCE="+audience, "LISTEN=127.0.0.1:"+port)
+	command := exec.Command(interpreter, file)
+	command.Env = append(os.Environ(), "ISSUER="+issuer, "AUDIENCE="+authservertest.Audience, "LISTEN="+address)
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { command.Process.Kill(); command.Wait() })
-	base := "http://127.0.0.1:" + port
+	base := "http://" + address
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if response, err := http.Get(base + "/healthz"); err == nil {
 			response.Body.Close()
@@ -144,6 +158,6 @@ func startFlask(t *testing.T, issuer, audience string) string {
 	}
 	command.Process.Kill()
 	command.Wait()
-	t.Fatalf("Flask does not answer:\n%s", output.String())
+	t.Fatalf("%s does not answer:\n%s", file, output.String())
 	return ""
 }

@@ -26,7 +26,10 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	v, err := verifier.New(ctx, verifier.Config{Issuer: *issuer, Audience: *audience, JWKSURI: *jwks})
+	v, err := verifier.New(ctx, verifier.Config{
+		Issuer: *issuer, Audience: *audience, JWKSURI: *jwks, RevocationsURI: os.Getenv("REVOCATIONS_URI"),
+		WhenStale: verifier.AcceptUntilExpiry, // the orders are not worth an outage
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -73,7 +76,10 @@ func newAPI(v *verifier.Verifier, issuer string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /orders", v.Require("orders:read")(http.HandlerFunc(a.list)))
 	mux.Handle("POST /orders", v.Require("orders:write")(http.HandlerFunc(a.add)))
-	mux.Handle("DELETE /orders/{id}", v.RequireRole("admin")(http.HandlerFunc(a.remove)))
+	// Nothing can be deleted with a token that may have been revoked in the last second.
+	mux.Handle("DELETE /orders/{id}", v.Protect(verifier.Requirement{Roles: []string{"admin"}, WhenStale: verifier.Reject})(http.HandlerFunc(a.remove)))
+	mux.Handle("GET /verify", forwardAuth(v))
+	v.ServeMetadata(mux, verifier.Metadata{Name: "Orders", Scopes: []string{"orders:read", "orders:write"}})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, help, r.Host, issuer, r.Host) })
 	return mux
@@ -129,6 +135,7 @@ const help = `A sample API at %s that verifies access tokens offline.
 GET /orders           needs the scope orders:read
 POST /orders          needs the scope orders:write
 DELETE /orders/{id}   needs the role admin
+GET /verify           for gateways: may this request pass? ?scope=...&role=...
 
 Get a token and call it:
 

@@ -202,7 +202,10 @@ func TestCacheSharesNothing(t *testing.T) {
 						t.Errorf("%+v %v", claims, err)
 						return
 					}
-					claims.Subject, claims.Roles = "mallory", append(claims.Roles, "admin")
+					if claims.Roles[0] != "r" || claims.Audience[0] != "https://api.example.com" {
+						t.Errorf("another caller's changes: %+v", claims)
+					}
+					claims.Subject, claims.Roles[0], claims.Roles = "mallory", "admin", append(claims.Roles, "admin")
 				}
 			})
 		}

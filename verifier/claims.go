@@ -33,15 +33,27 @@ type Claims struct {
 
 func newClaims(c accesstoken.Claims, payload []byte) *Claims {
 	claims := &Claims{
-		Issuer: c.Issuer, Subject: c.Subject, Audience: slices.Clip(c.Audience), ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
+		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
 		IssuedAt: time.Unix(c.IssuedAt, 0), Expires: time.Unix(c.Expires, 0), GrantID: c.GrantID,
-		ACR: c.ACR, AMR: slices.Clip(c.AMR), SessionID: c.SessionID, PreferredUsername: c.PreferredUsername, Roles: slices.Clip(c.Roles),
+		ACR: c.ACR, AMR: c.AMR, SessionID: c.SessionID, PreferredUsername: c.PreferredUsername, Roles: c.Roles,
 		payload: payload,
 	}
 	if c.AuthTime != 0 {
 		claims.AuthTime = time.Unix(c.AuthTime, 0)
 	}
 	return claims
+}
+
+// clone returns a copy of which nothing but the payload is shared.
+func (c *Claims) clone() *Claims {
+	claims := *c
+	room := make([]string, 0, len(c.Audience)+len(c.AMR)+len(c.Roles))
+	for _, list := range []*[]string{&claims.Audience, &claims.AMR, &claims.Roles} {
+		from := len(room)
+		room = append(room, *list...)
+		*list = room[from:len(room):len(room)]
+	}
+	return &claims
 }
 
 // HasScope reports whether the token was granted scope, as a whole word.

@@ -167,8 +167,7 @@ func (v *Verifier) verify(ctx context.Context, token string, requirement Require
 	if v.cache == nil {
 		return e.claims, nil
 	}
-	claims := *e.claims
-	return &claims, nil
+	return e.claims.clone(), nil
 }
 
 // valid finds the token among those that were verified before, or verifies it, and
