@@ -323,7 +323,7 @@ func (s *Server) readHints(f form, c *client, request *authorizationRequest) err
 		if err != nil {
 			return err
 		}
-		request.Claims = claims
+		request.Claims = claims.within(c.scopes)
 		if acr := claims.IDToken["acr"]; acr != nil && acr.Essential { // OpenID Connect Core §5.5.1.1
 			request.ACRValues, request.EssentialACR = acr.wanted(), true
 		}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/intake"
 	"authserver/keys"
 	"authserver/store/boltstore"
 )
@@ -45,6 +47,11 @@ func (plainPages) FormPost(w http.ResponseWriter, _ *http.Request, page FormPost
 // pages.
 func browserServer(t *testing.T, configure func(*Config)) *Server {
 	t.Helper()
+	return browserServerWithAlgorithms(t, configure, "ES256", "EdDSA")
+}
+
+func browserServerWithAlgorithms(t *testing.T, configure func(*Config), algorithms ...string) *Server {
+	t.Helper()
 	opened, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +62,7 @@ func browserServer(t *testing.T, configure func(*Config)) *Server {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	manager, err := keys.Open(t.Context(), keys.Config{Store: KeyStore(opened), MasterKey: master, Issuer: testIssuer, Algorithms: []string{"ES256"}, Logger: log})
+	manager, err := keys.Open(t.Context(), keys.Config{Store: KeyStore(opened), MasterKey: master, Issuer: testIssuer, Algorithms: algorithms, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +97,7 @@ func serverOf(t *testing.T, config Config, configure func(*Config)) *Server {
 
 func browserConfig() Config {
 	never := false
-	const scope = "openid profile email offline_access roles orders:read orders:write"
+	const scope = "openid profile email phone offline_access roles orders:read orders:write"
 	return Config{
 		Issuer:    testIssuer,
 		Resources: []Resource{{Identifier: "https://api.example.com", Scopes: []string{"orders:read", "orders:write"}}},
@@ -102,9 +109,97 @@ func browserConfig() Config {
 			{ClientID: "native", TokenEndpointAuthMethod: "none", Scope: scope, RedirectURIs: []string{"http://127.0.0.1/cb"}, SkipConsent: true},
 			{ClientID: "service", ClientSecret: testSecret, GrantTypes: []string{"client_credentials"}, RedirectURIs: []string{testCallback}},
 		},
-		Users: []User{{Username: "alice", Sub: "alice-1", PasswordHash: testHash}, {Username: "bob", Sub: "bob-1", PasswordHash: testHash}},
+		Users: []User{{Username: "alice", Sub: "alice-1", PasswordHash: testHash, Roles: []string{"admin"}, Claims: aliceClaims}, {Username: "bob", Sub: "bob-1", PasswordHash: testHash}},
 		Login: plainPages{},
 	}
+}
+
+// aliceClaims has a claim of each scope, one that the operator made up, and some
+// that are not hers to say.
+var aliceClaims = map[string]any{
+	"name": "Alice Liddell", "email": "alice@example.com", "email_verified": true, "phone_number": "+44 20 7946 0000",
+	"address": map[string]any{"country": "GB"}, "department": "tea", "sub": "mallory", "iss": "https://evil.example", "nonce": "x", "at_hash": "x",
+}
+
+// exchange redeems a code of client "web", with the parameters changed by pairs.
+func (b *browser) exchange(basic, code string, pairs ...string) tokenAnswer {
+	b.t.Helper()
+	values := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {testCallback}, "code_verifier": {testVerifier}}
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] == "-" {
+			values.Del(pairs[i])
+		} else {
+			values.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return b.token(basic, values)
+}
+
+// tokenAnswer is an answer of the token endpoint.
+type tokenAnswer struct {
+	status int
+	body   map[string]any
+}
+
+func (a tokenAnswer) text(member string) string { s, _ := a.body[member].(string); return s }
+
+func (b *browser) token(basic string, values url.Values) tokenAnswer {
+	b.t.Helper()
+	return b.ask("POST", "/token", basic, values)
+}
+
+// ask calls an endpoint for machines: authorization is a client, for Basic, or a
+// header's value.
+func (b *browser) ask(method, path, authorization string, values url.Values) tokenAnswer {
+	b.t.Helper()
+	r := httptest.NewRequest(method, path, strings.NewReader(values.Encode()))
+	if values != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	if strings.Contains(authorization, " ") {
+		r.Header.Set("Authorization", authorization)
+	} else if authorization != "" {
+		r.SetBasicAuth(authorization, testSecret)
+	}
+	recorder := httptest.NewRecorder()
+	b.server.ServeHTTP(recorder, r)
+	a := tokenAnswer{status: recorder.Code}
+	json.Unmarshal(recorder.Body.Bytes(), &a.body)
+	return a
+}
+
+// code returns a code for a request of a user who is signed in and asked for no consent.
+func (b *browser) code(pairs ...string) string {
+	b.t.Helper()
+	page := b.send("GET", authorizeURL(pairs...), nil)
+	if page.on("/consent") {
+		page = b.decideConsent(page, true)
+	}
+	if page.query.Get("code") == "" {
+		b.t.Fatalf("no code: %d %v %s", page.status, page.location, page.body)
+	}
+	return page.query.Get("code")
+}
+
+// verified returns the claims of a token that one of the server's published keys
+// has signed with an algorithm, and its typ.
+func (b *browser) verified(raw, algorithm string) (claims map[string]any, typ string) {
+	b.t.Helper()
+	token, err := intake.Parse(raw)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	found, key, ok := b.server.keys.AccessKey(token.KeyID)
+	if !ok || found != algorithm {
+		b.t.Fatalf("signed with %s of key %q, want %s", found, token.KeyID, algorithm)
+	}
+	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := json.Unmarshal(token.Payload, &claims); err != nil {
+		b.t.Fatal(err)
+	}
+	return claims, token.Type
 }
 
 const testHash = "$argon2id$v=19$m=19456,t=2,p=1$7O+/z9ljNW8tBNFXB8Eq1g$lfc8WapqX1KdE2OWI94Q0cJ6IruvA1aferxQz/13Elw"

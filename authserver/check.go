@@ -171,6 +171,7 @@ func (c *checker) clients(clients []Client, resources []Resource, owners map[str
 		seen[client.ClientID] = true
 		c.clientAuth(at, client)
 		c.clientGrants(at, client)
+		c.clientOpenID(at, client)
 		for _, scope := range strings.Fields(client.Scope) {
 			if owners[scope] == "" && !slices.Contains(userScopes, scope) && (len(resources) > 0 || !isScopeToken(scope)) {
 				c.error(at+".scope", "%q belongs to no configured resource", scope)
@@ -225,11 +226,8 @@ func (c *checker) clientAuth(at string, client Client) {
 	}
 }
 
-// laterGrants are registered already by clients of endpoints that other versions have.
-var laterGrants = []string{"authorization_code"}
-
 func (c *checker) clientGrants(at string, client Client) {
-	known := laterGrants
+	var known []string
 	for _, g := range (*Server)(nil).grantTable() {
 		known = append(known, g.name)
 	}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 )
 
@@ -45,6 +46,18 @@ func parseClaims(text string) (claimsRequest, error) {
 	return claims, nil
 }
 
+// within drops what a client with these scopes cannot have: claims that a server
+// cannot return are no reason to refuse (OpenID Connect Core §5.5).
+func (c claimsRequest) within(scopes []string) claimsRequest {
+	for _, asked := range []map[string]*claimRequest{c.UserInfo, c.IDToken} {
+		maps.DeleteFunc(asked, func(name string, _ *claimRequest) bool {
+			one := scopeOfClaim(name)
+			return one != "" && !slices.Contains(scopes, one)
+		})
+	}
+	return c
+}
+
 // claimScopes are the claims of each scope (OpenID Connect Core §5.4).
 var claimScopes = map[string][]string{
 	"profile": {"name", "family_name", "given_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
@@ -70,4 +83,24 @@ func scopeOfClaim(name string) string {
 		}
 	}
 	return "profile"
+}
+
+// claimsOf returns what a scope and a list of single claims let a client know of a
+// user (OpenID Connect Core §5.4, §5.5). Claims that the server itself makes are
+// not the user's to have.
+func claimsOf(u user, scope, single []string) map[string]any {
+	known := make(map[string]any)
+	known["preferred_username"] = u.username
+	maps.Copy(known, u.claims)
+	if len(u.roles) > 0 {
+		known["roles"] = u.roles
+	}
+	claims := make(map[string]any)
+	for name, value := range known {
+		one := scopeOfClaim(name)
+		if one != "" && (slices.Contains(scope, one) || slices.Contains(single, name)) {
+			claims[name] = value
+		}
+	}
+	return claims
 }

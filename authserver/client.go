@@ -32,6 +32,10 @@ type client struct {
 	postLogoutRedirectURIs []string
 	backchannelLogoutURI   string
 	frontchannelLogoutURI  string
+
+	idTokenAlgorithm  string // empty for the server's choice
+	userInfoAlgorithm string // empty for JSON
+	sector            string // of its pairwise subjects; empty for public ones
 }
 
 // clientSecret is one of the secrets that a client may authenticate with. It has
@@ -86,7 +90,11 @@ func newClient(c Client, secrets []clientSecret) (*client, error) {
 		postLogoutRedirectURIs: c.PostLogoutRedirectURIs,
 		backchannelLogoutURI:   c.BackchannelLogoutURI,
 		frontchannelLogoutURI:  c.FrontchannelLogoutURI,
+
+		idTokenAlgorithm:  c.IDTokenSignedResponseAlg,
+		userInfoAlgorithm: c.UserInfoSignedResponseAlg,
 	}
+	compiled.sector, _ = c.sector() // Config.Check has refused what has none
 	if c.JWKS != "" {
 		keys, refused, err := intake.ParseKeySet([]byte(c.JWKS))
 		if err != nil || len(refused) > 0 {

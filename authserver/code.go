@@ -12,21 +12,22 @@ import (
 // redeemed, that it was. The grant that it will become has its id already, so that
 // a replay can end it.
 type code struct {
-	ID          string        `json:"id"`
-	GrantID     string        `json:"grant_id"`
-	Expires     int64         `json:"exp"` // milliseconds since 1970
-	ClientID    string        `json:"client_id"`
-	RedirectURI string        `json:"redirect_uri,omitempty"` // if the request named it
-	Challenge   string        `json:"code_challenge,omitempty"`
-	Nonce       string        `json:"nonce,omitempty"`
-	Scope       []string      `json:"scope,omitempty"`
-	Resources   []string      `json:"resources,omitempty"`
-	Claims      claimsRequest `json:"claims,omitzero"`
-	Subject     string        `json:"sub"`
-	AuthTime    int64         `json:"auth_time"`
-	ACR         string        `json:"acr,omitempty"`
-	AMR         []string      `json:"amr,omitempty"`
-	SessionID   string        `json:"sid,omitempty"`
+	ID           string        `json:"id"`
+	GrantID      string        `json:"grant_id"`
+	Expires      int64         `json:"exp"` // milliseconds since 1970
+	ClientID     string        `json:"client_id"`
+	RedirectURI  string        `json:"redirect_uri"`
+	RedirectSent bool          `json:"redirect_sent,omitempty"` // the request named it
+	Challenge    string        `json:"code_challenge,omitempty"`
+	Nonce        string        `json:"nonce,omitempty"`
+	Scope        []string      `json:"scope,omitempty"`
+	Resources    []string      `json:"resources,omitempty"`
+	Claims       claimsRequest `json:"claims,omitzero"`
+	Subject      string        `json:"sub"`
+	AuthTime     int64         `json:"auth_time"`
+	ACR          string        `json:"acr,omitempty"`
+	AMR          []string      `json:"amr,omitempty"`
+	SessionID    string        `json:"sid,omitempty"`
 }
 
 // newCode returns the code for a request that the user of current allows: 192
@@ -35,11 +36,8 @@ type code struct {
 func (s *Server) newCode(c *client, request authorizationRequest, current *session) (string, error) {
 	minted := code{
 		ID: newID(), GrantID: newID(), Expires: time.Now().Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
-		Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources, Claims: request.Claims,
+		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources, Claims: request.Claims,
 		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID,
-	}
-	if request.RedirectSent {
-		minted.RedirectURI = request.RedirectURI
 	}
 	plaintext, err := json.Marshal(minted)
 	if err != nil {

@@ -131,6 +131,17 @@ type Client struct {
 	// same browser (OpenID Connect Front-Channel Logout §2). Browsers that keep
 	// cookies of other sites away make that useless; the back channel is better.
 	FrontchannelLogoutURI string `yaml:"frontchannel_logout_uri" json:"frontchannel_logout_uri,omitempty"`
+	// IDTokenSignedResponseAlg is one of keys.algorithms; by default RS256 if it is
+	// among them, else the first.
+	IDTokenSignedResponseAlg string `yaml:"id_token_signed_response_alg" json:"id_token_signed_response_alg,omitempty"`
+	// UserInfoSignedResponseAlg makes /userinfo answer with a signed JWT instead of JSON.
+	UserInfoSignedResponseAlg string `yaml:"userinfo_signed_response_alg" json:"userinfo_signed_response_alg,omitempty"`
+	// SubjectType is public (the default) or pairwise: then the client knows users by
+	// identifiers that clients of other hosts cannot connect with theirs. When its
+	// redirect URIs have several hosts, SectorIdentifierURI says which one counts;
+	// it is not fetched (OpenID Connect Core §8.1).
+	SubjectType         string `yaml:"subject_type" json:"subject_type,omitempty"`
+	SectorIdentifierURI string `yaml:"sector_identifier_uri" json:"sector_identifier_uri,omitempty"`
 }
 
 // User is somebody who can sign in.

@@ -14,11 +14,11 @@ func Issue(ctx context.Context, s *Server, clientID, resource string, grant Gran
 	if err != nil {
 		return "", "", err
 	}
-	authorization, err := s.createGrant(ctx, c, grant, resource)
+	authorization, err := s.createGrant(ctx, c, newID(), grant, resource)
 	if err != nil {
 		return "", "", err
 	}
-	tokens, err := s.issue(ctx, authorization)
+	tokens, err := s.issue(ctx, c, authorization)
 	return tokens.AccessToken, tokens.RefreshToken, err
 }
 

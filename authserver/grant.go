@@ -41,9 +41,12 @@ type Grant struct {
 	AMR          []string                  `json:"amr,omitempty"`
 	SessionID    string                    `json:"sid,omitempty"`
 	Confirmation *accesstoken.Confirmation `json:"cnf,omitempty"`
-	ClientEpoch  uint64                    `json:"client_epoch,omitempty"` // number of the client's epoch that it was made in
-	Created      int64                     `json:"created"`
-	Expires      int64                     `json:"expires"` // refreshes never prolong it
+	// Single claims that were asked for, beside those of the scope (OpenID Connect Core §5.5).
+	IDTokenClaims  []string `json:"id_token_claims,omitempty"`
+	UserInfoClaims []string `json:"userinfo_claims,omitempty"`
+	ClientEpoch    uint64   `json:"client_epoch,omitempty"` // number of the client's epoch that it was made in
+	Created        int64    `json:"created"`
+	Expires        int64    `json:"expires"` // refreshes never prolong it
 }
 
 // Authorization is a grant's decision: what issue is to sign.
@@ -55,6 +58,7 @@ type Authorization struct {
 	TokenID  string    // jti of the access token
 	IssuedAt time.Time // iat of the tokens
 	Refresh  *refresh  // the refresh token to issue; nil for none
+	Nonce    string    // of the authentication request, for the ID token
 }
 
 // refresh is the part of a refresh token that changes with each rotation.
@@ -63,14 +67,14 @@ type refresh struct {
 	Expires    time.Time // the grant record's expiry
 }
 
-// createGrant stores a new grant of a user and returns the decision to issue
+// createGrant stores a new grant of a user under id and returns the decision to issue
 // tokens for all of it. Where the client may not refresh, the record lives as
 // long as the access token, so that its state can be asked for.
 //
 // Whether everyone behind the grant may have it is asked before, and again when the
 // grant can be found by whoever ends the user, the session or the client: of two
 // that meet, one sees the other.
-func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resource string) (Authorization, error) {
+func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string) (Authorization, error) {
 	now := time.Now()
 	end := now.Add(s.tokens.RefreshMax)
 	expires := now.Add(s.tokens.RefreshIdle)
@@ -88,7 +92,6 @@ func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resour
 		return Authorization{}, err
 	}
 	grant.ClientEpoch = before.epoch.number
-	id := newID()
 	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
 	}
@@ -97,12 +100,19 @@ func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resour
 			return Authorization{}, unavailable(fmt.Errorf("indexing a grant: %w", err))
 		}
 	}
-	after, err := s.mayHold(ctx, grant)
+	after, err := s.mayHold(ctx, grant, endedGrantKey(id))
 	if err == nil && (after.epoch != before.epoch || after.user.epoch != before.user.epoch) {
 		err = errGrantEnded.because(errors.New("all of the client or the user was ended meanwhile"))
 	}
 	if err != nil {
 		return Authorization{}, errors.Join(err, s.endGrant(ctx, id, reasonMeanwhile))
+	}
+	if after.records[0].Exists() {
+		// The code was replayed meanwhile. The answer is what it would have been had
+		// that been a moment later: tokens that are dead already.
+		if err := s.endGrant(ctx, id, reasonReplay); err != nil {
+			return Authorization{}, unavailable(err)
+		}
 	}
 	authorization := Authorization{
 		GrantID: id, Grant: grant, Scope: strings.Fields(grant.Scope), Resource: resource, TokenID: newID(), IssuedAt: now,
@@ -114,8 +124,9 @@ func (s *Server) createGrant(ctx context.Context, c *client, grant Grant, resour
 }
 
 // mayHold refuses a grant whose client, user or session is not there any more.
-func (s *Server) mayHold(ctx context.Context, grant Grant) (standing, error) {
-	found, err := s.standingOf(ctx, grant.ClientID, grant.Subject, grant.SessionID)
+// The standing has the records of keys.
+func (s *Server) mayHold(ctx context.Context, grant Grant, keys ...string) (standing, error) {
+	found, err := s.standingOf(ctx, grant.ClientID, grant.Subject, grant.SessionID, keys...)
 	switch {
 	case errors.Is(err, errNoClient):
 		return standing{}, invalidClient(err)

@@ -25,7 +25,7 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 	if err != nil {
 		return Authorization{}, err
 	}
-	return s.createGrant(ctx, c, Grant{
+	return s.createGrant(ctx, c, newID(), Grant{
 		Subject:   user.subject,
 		Scope:     strings.Join(scope, " "),
 		Resources: []string{resource},

@@ -20,6 +20,11 @@ func (s *Server) metadata(routes []route) ([]byte, error) {
 	authenticated := slices.DeleteFunc(slices.Clone(methods), func(m string) bool { return m == methodNone })
 	document := map[string]any{
 		"issuer":                                                   s.issuer,
+		"subject_types_supported":                                  []string{subjectPublic, subjectPairwise},
+		"id_token_signing_alg_values_supported":                    s.keys.Algorithms(),
+		"userinfo_signing_alg_values_supported":                    s.keys.Algorithms(),
+		"claim_types_supported":                                    []string{"normal"},
+		"claims_supported":                                         claimsSupported(),
 		"scopes_supported":                                         s.resources.scopes(),
 		"response_types_supported":                                 []string{}, // without an authorization endpoint
 		"grant_types_supported":                                    s.grantTypeNames(),
@@ -61,12 +66,22 @@ func (s *Server) metadata(routes []route) ([]byte, error) {
 var assertionAlgorithms = []string{"ES256", "ES384", "ES512", "EdDSA", "RS256", "PS256"}
 
 func (r resourceRegistry) scopes() []string {
-	scopes := []string{"profile", "roles"}
+	scopes := slices.Clone(userScopes)
 	for scope := range r.owner {
 		scopes = append(scopes, scope)
 	}
 	slices.Sort(scopes)
 	return scopes
+}
+
+// claimsSupported are the claims that a client can get about a user.
+func claimsSupported() []string {
+	claims := slices.Clone(protocolClaims)
+	for _, ofScope := range claimScopes {
+		claims = append(claims, ofScope...)
+	}
+	slices.Sort(claims)
+	return slices.DeleteFunc(claims, func(name string) bool { return name == "azp" })
 }
 
 // metadataPaths are the two well-known names, with the issuer's path inserted

@@ -7,6 +7,7 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	tokens    *prometheus.CounterVec
 	refreshes *prometheus.CounterVec
+	replays   prometheus.Counter
 
 	revocations prometheus.Gauge
 	streams     prometheus.Gauge
@@ -35,8 +36,12 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Help: "Connections that follow the feed of revocations.",
 		}),
 	}
+	m.replays = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "authserver_code_replays_total",
+		Help: "Authorization codes that were presented again by whoever could redeem them (the grant was ended).",
+	})
 	if registry != nil {
-		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.revocations, m.streams)
+		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.revocations, m.streams)
 	}
 	return m
 }

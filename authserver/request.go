@@ -110,7 +110,8 @@ func (f form) all(name string) []string {
 	return values
 }
 
-// handler is an endpoint that returns its answer: any value, written as JSON.
+// handler is an endpoint that returns its answer: a jwtAnswer, or any other value,
+// written as JSON.
 type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 
 // serveJSON makes an http.Handler of an endpoint for tokens: one place writes
@@ -129,9 +130,16 @@ func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
 			w.WriteHeader(http.StatusOK)
 			return
 		}
+		if token, ok := answer.(jwtAnswer); ok {
+			writeBody(w, r, "application/jwt", []byte(token))
+			return
+		}
 		writeJSON(w, http.StatusOK, answer)
 	})
 }
+
+// jwtAnswer is an answer that is a signed JWT.
+type jwtAnswer string
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
 	body, err := json.Marshal(value)

@@ -87,23 +87,33 @@ func (r resourceRegistry) resourceFor(requested, scope, bound []string) (string,
 		}
 		return requested[0], nil
 	}
+	fallback := r.issuer
+	if r.only != "" {
+		fallback = r.only
+	}
+	switch owners := r.ownersOf(scope, fallback); {
+	case len(bound) == 1:
+		return bound[0], nil
+	case len(owners) > 1:
+		return "", invalidTarget("the scope belongs to several resources; choose one with the resource parameter")
+	default:
+		return owners[0], nil
+	}
+}
+
+// ownersOf returns the resources that a scope belongs to, or fallback when it
+// belongs to none.
+func (r resourceRegistry) ownersOf(scope []string, fallback string) []string {
 	var owners []string
 	for _, one := range scope {
 		if owner := r.owner[one]; owner != "" && !slices.Contains(owners, owner) {
 			owners = append(owners, owner)
 		}
 	}
-	switch {
-	case len(bound) == 1:
-		return bound[0], nil
-	case len(owners) == 1:
-		return owners[0], nil
-	case len(owners) > 1:
-		return "", invalidTarget("the scope belongs to several resources; choose one with the resource parameter")
-	case r.only != "":
-		return r.only, nil
+	if len(owners) == 0 {
+		return []string{fallback}
 	}
-	return r.issuer, nil
+	return owners
 }
 
 // parseScope splits a scope parameter and drops repetitions (RFC 6749 §3.3).

@@ -54,6 +54,7 @@ const (
 	reasonByClient  = "revoked_by_client"
 	reasonStoreLost = "store_lost"
 	reasonTheft     = "refresh_theft"
+	reasonReplay    = "code_replay"
 	reasonMeanwhile = "ended_meanwhile"
 	reasonOtherUser = "another_user_signed_in"
 )

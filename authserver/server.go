@@ -31,7 +31,7 @@ type Server struct {
 	used      store.Table[struct{}]   // client assertions that were accepted
 
 	login          Login                 // nil when nobody signs in with a browser
-	sessions       store.Table[session]  // by hash of the cookie's secret
+	sessions       store.Table[session]  // by sid
 	sessionTimes   Sessions              // without zero fields
 	consents       store.Table[consent]  // by consentKey
 	spent          store.Table[struct{}] // interactions and codes that were used, by id
@@ -44,6 +44,7 @@ type Server struct {
 	crossOrigin    *http.CrossOriginProtection
 	outbound       *outbound
 	backchannel    *backchannel
+	pairwiseSalt   []byte
 
 	keys      *keys.Manager
 	log       *slog.Logger
@@ -78,6 +79,7 @@ type route struct {
 
 func (s *Server) grantTable() []namedGrant {
 	return []namedGrant{
+		{"authorization_code", authorizationCodeGrant{s}},
 		{"client_credentials", clientCredentialsGrant{s}},
 		{"refresh_token", refreshTokenGrant{s}},
 		{"password", passwordGrant{s}},
@@ -99,6 +101,7 @@ func (s *Server) routeTable() []route {
 		{"/introspect", post, corsNone, "introspection_endpoint", s.serveJSON("introspect", s.handleIntrospect)},
 		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
 		{"/revocations", get, corsNone, "revocations_endpoint", http.HandlerFunc(s.handleRevocations)},
+		{"/userinfo", []string{http.MethodGet, http.MethodPost}, corsRegistered, "userinfo_endpoint", s.serveJSON("userinfo", s.handleUserInfo)},
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
 	if s.login != nil {
@@ -124,7 +127,11 @@ var (
 // New returns a server. It refuses a Config with mistakes; see Config.Check.
 func New(c Config) (*Server, error) {
 	var problems []error
-	for _, p := range c.Check() {
+	found := c.Check()
+	if c.Keys != nil {
+		found = append(found, c.CheckAlgorithms(c.Keys.Algorithms())...)
+	}
+	for _, p := range found {
 		if !p.Warning {
 			problems = append(problems, fmt.Errorf("%s: %s", p.Key, p.Text))
 		}
@@ -176,6 +183,9 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.codeBox, err = c.Keys.Box("authorization code"); err != nil {
+		return nil, err
+	}
+	if s.pairwiseSalt, err = pairwiseSalt(c.Store, c.Keys, c.Issuer); err != nil {
 		return nil, err
 	}
 	if s.clients, err = newClientDirectory(c.Clients, c.Store, notBefore); err != nil {

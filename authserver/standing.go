@@ -69,15 +69,21 @@ func gone(err error) bool {
 	return errors.Is(err, errNoClient) || errors.Is(err, errNoUser) || errors.Is(err, errEnded)
 }
 
+// holder is who stands behind a live access token: the zero holder behind a
+// client's own.
+type holder struct {
+	user  user
+	grant Grant
+}
+
 // accessTokenLive asks for everything that can end an access token before its exp,
 // in one round trip to the store: the token itself, its grant, session, user and
 // client. (A key that was revoked verifies nothing: readAccessToken has refused it.)
-// Every endpoint that takes an access token asks it. It returns the user that the
-// token speaks about, and the zero user for a client's own.
-func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (u user, live bool, err error) {
+// Every endpoint that takes an access token asks it.
+func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (h holder, live bool, err error) {
 	// The store is exact; the feed may know of what a later version ends.
 	if _, revoked := s.feed.set.Revoked(feed.SubjectsOf("", &claims)); revoked {
-		return user{}, false, nil
+		return holder{}, false, nil
 	}
 	keys := []string{s.revoked.Key(claims.ID)}
 	if !byClientItself(claims) {
@@ -86,23 +92,23 @@ func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims)
 	found, err := s.standingOf(ctx, claims.ClientID, claims.Subject, claims.SessionID, keys...)
 	switch {
 	case gone(err):
-		return user{}, false, nil
+		return holder{}, false, nil
 	case err != nil:
-		return user{}, false, err
+		return holder{}, false, err
 	case found.records[0].Exists():
-		return user{}, false, nil
+		return holder{}, false, nil
 	case byClientItself(claims): // no grant stands behind it
-		return user{}, claims.IssuedAt > found.epoch.NotBefore, nil
+		return holder{}, claims.IssuedAt > found.epoch.NotBefore, nil
 	}
-	live, err = s.grantLive(found.records[1], found.epoch)
-	return found.user, live, err
+	grant, live, err := s.grantLive(found.records[1], found.epoch)
+	return holder{found.user, grant}, live, err
 }
 
-// grantLive reports whether the record is of a grant that lives in an epoch.
-func (s *Server) grantLive(record store.Record, client epoch) (bool, error) {
+// grantLive returns the grant in a record and whether it lives in an epoch.
+func (s *Server) grantLive(record store.Record, client epoch) (Grant, bool, error) {
 	if !record.Exists() {
-		return false, nil
+		return Grant{}, false, nil
 	}
 	grant, err := s.grants.Decode(record)
-	return grant.ClientEpoch >= client.number && grant.Created > s.notBefore(), err
+	return grant, err == nil && grant.ClientEpoch >= client.number && grant.Created > s.notBefore(), err
 }

@@ -19,6 +19,7 @@ type tokenResponse struct {
 	TokenType    string `json:"token_type"`
 	ExpiresIn    int64  `json:"expires_in"` // seconds
 	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
 	Scope        string `json:"scope,omitempty"`
 }
 
@@ -43,7 +44,7 @@ func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.issue(r.Context(), authorization)
+	response, err := s.issue(r.Context(), c, authorization)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (s *Server) grantTypeNames() []string {
 }
 
 // issue is the only place that signs tokens.
-func (s *Server) issue(ctx context.Context, a Authorization) (tokenResponse, error) {
+func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenResponse, error) {
 	claims := accesstoken.Claims{
 		Issuer:       s.issuer,
 		Subject:      a.Grant.Subject,
@@ -92,18 +93,20 @@ func (s *Server) issue(ctx context.Context, a Authorization) (tokenResponse, err
 		SessionID:    a.Grant.SessionID,
 		Confirmation: a.Grant.Confirmation,
 	}
+	var subject user // nobody when the client speaks for itself
 	if a.Grant.Subject != a.Grant.ClientID {
-		user, err := s.users.bySubject(ctx, a.Grant.Subject)
+		var err error
+		subject, err = s.users.bySubject(ctx, a.Grant.Subject)
 		if errors.Is(err, errNoUser) {
 			return tokenResponse{}, errUserGone.because(err)
 		} else if err != nil {
 			return tokenResponse{}, err
 		}
 		if slices.Contains(a.Scope, "profile") {
-			claims.PreferredUsername = user.username
+			claims.PreferredUsername = subject.username
 		}
 		if slices.Contains(a.Scope, "roles") {
-			claims.Roles = user.roles
+			claims.Roles = subject.roles
 		}
 	}
 	access, err := s.sign(s.resources.algorithmFor(a.Resource), accesstoken.Type, claims)
@@ -117,7 +120,12 @@ func (s *Server) issue(ctx context.Context, a Authorization) (tokenResponse, err
 		Scope:       claims.Scope,
 	}
 	if a.Refresh != nil {
-		response.RefreshToken, err = s.sign(keys.RefreshRing, refreshTokenType, s.refreshClaims(a))
+		if response.RefreshToken, err = s.sign(keys.RefreshRing, refreshTokenType, s.refreshClaims(a)); err != nil {
+			return tokenResponse{}, err
+		}
+	}
+	if slices.Contains(a.Scope, "openid") && a.Grant.Subject != a.Grant.ClientID {
+		response.IDToken, err = s.sign(s.idTokenAlgorithm(c), idTokenType, s.idToken(a, c, subject, access))
 	}
 	return response, err
 }

@@ -41,6 +41,12 @@ func (m *Manager) Box(purpose string) (Box, error) {
 	return b, nil
 }
 
+// Salt returns 32 secret bytes for a purpose, derived from the first master key.
+// Who needs them for longer than that key stores them, sealed.
+func (m *Manager) Salt(purpose string) []byte {
+	return m.sealed.masters.first().Derive("salt: " + purpose)
+}
+
 // Seal returns plaintext sealed and bound to additional data: 40 bytes longer, and
 // another value each time.
 func (b Box) Seal(plaintext, additionalData []byte) []byte {

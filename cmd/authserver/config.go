@@ -213,6 +213,9 @@ func (c *config) checkKeys(d *decoder) {
 				resource.Algorithm, strings.Join(c.Keys.Algorithms, ", "))
 		}
 	}
+	for _, problem := range c.serverConfig().CheckAlgorithms(c.Keys.Algorithms) {
+		d.mistake(problem.Key, "%s", problem.Text)
+	}
 }
 
 func (c *config) checkCertificate(d *decoder) {

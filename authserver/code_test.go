@@ -1,0 +1,343 @@
+package authserver
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"authserver/keys"
+	"authserver/store/boltstore"
+)
+
+// signedIn returns a browser in which alice is signed in.
+func signedIn(t *testing.T, s *Server) *browser {
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	return b
+}
+
+func (b *browser) active(client, token string) bool {
+	b.t.Helper()
+	return b.ask("POST", "/introspect", client, map[string][]string{"token": {token}}).body["active"] == true
+}
+
+// OAuth 2.1 §4.1.3, ATTACKS PK-11: the values of RFC 7636 appendix B.
+func TestCodeExchange(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	a := b.exchange("web", b.code())
+	if a.status != 200 || a.text("token_type") != "Bearer" || a.text("scope") != "openid profile orders:read" || a.text("refresh_token") == "" || a.text("id_token") == "" {
+		t.Fatalf("%d %v", a.status, a.body)
+	}
+	claims, typ := b.verified(a.text("access_token"), "ES256")
+	if typ != "at+jwt" || claims["sub"] != "alice-1" || claims["client_id"] != "web" || claims["aud"] != "https://api.example.com" || claims["acr"] != "aal1" ||
+		claims["sid"] != b.session().ID || claims["preferred_username"] != "alice" || claims["nonce"] != nil {
+		t.Errorf("access token: %v", claims)
+	}
+	if !b.active("web", a.text("access_token")) || !b.active("web", a.text("refresh_token")) {
+		t.Error("the tokens are not active")
+	}
+	// Without redirect_uri, as OAuth 2.1 has it; with parameters of other grants (AC-14).
+	if a := b.exchange("web", b.code(), "redirect_uri", "-"); a.status != 200 {
+		t.Errorf("without redirect_uri: %v", a.body)
+	}
+	if a := b.exchange("web", b.code(), "refresh_token", "x", "scope", "everything", "username", "bob"); a.status != 200 || a.text("scope") != "openid profile orders:read" {
+		t.Errorf("with parameters of other grants: %v", a.body)
+	}
+	// A client that may not refresh gets no refresh token, even for offline_access.
+	a = b.exchange("first", b.code("client_id", "first", "scope", "openid offline_access"))
+	if a.status != 200 || a.text("refresh_token") != "" || a.text("scope") != "openid" {
+		t.Errorf("without the refresh grant: %v", a.body)
+	}
+}
+
+// Each refusal, and that none of them spends the code (ATTACKS PK-06 to PK-09, AC-05,
+// AC-06, AC-08, RU-19).
+func TestCodeRefusals(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	code := b.code()
+	long := strings.Repeat("a", 129)
+	for _, test := range []struct {
+		name, client string
+		pairs        []string
+		want         string
+	}{
+		{"PK-06 no verifier", "web", []string{"code_verifier", "-"}, "invalid_grant"},
+		{"PK-07 empty verifier", "web", []string{"code_verifier", ""}, "invalid_grant"},
+		{"PK-07 another verifier", "web", []string{"code_verifier", strings.Replace(testVerifier, "d", "e", 1)}, "invalid_grant"},
+		{"PK-07 the challenge as verifier", "web", []string{"code_verifier", testChallenge}, "invalid_grant"},
+		{"PK-07 42 characters", "web", []string{"code_verifier", testVerifier[1:]}, "invalid_grant"},
+		{"PK-07 129 characters", "web", []string{"code_verifier", long}, "invalid_grant"},
+		{"PK-07 NUL", "web", []string{"code_verifier", testVerifier + "\x00"}, "invalid_request"},
+		{"AC-05 another client", "first", nil, "invalid_grant"},
+		{"AC-06 a public client", "", []string{"client_id", "native"}, "invalid_grant"},
+		{"no client", "", nil, "invalid_client"},
+		{"RU-19 another redirect_uri", "web", []string{"redirect_uri", testCallback + "/"}, "invalid_grant"},
+		{"no code", "web", []string{"code", "-"}, "invalid_request"},
+		{"AC-08 cut", "web", []string{"code", code[:len(code)-1]}, "invalid_grant"},
+		{"AC-08 longer", "web", []string{"code", code + "A"}, "invalid_grant"},
+		{"AC-08 flipped", "web", []string{"code", flip(code)}, "invalid_grant"},
+		{"AC-08 another case", "web", []string{"code", strings.ToLower(code)}, "invalid_grant"},
+		{"AC-08 padded", "web", []string{"code", code + "=="}, "invalid_grant"},
+		{"resource of others", "web", []string{"resource", "https://other.example.com"}, "invalid_target"},
+	} {
+		if a := b.exchange(test.client, code, test.pairs...); a.text("error") != test.want || a.text("access_token") != "" {
+			t.Errorf("%s: %d %v, want %s", test.name, a.status, a.body, test.want)
+		}
+	}
+	if a := b.exchange("web", code); a.status != 200 {
+		t.Errorf("after all refusals the code is dead: %v", a.body)
+	}
+	// PK-08: the challenge was taken out of the request on its way.
+	exempt := []string{"client_id", "first", "code_challenge", "-", "code_challenge_method", "-"}
+	code = b.code(exempt...)
+	if a := b.exchange("first", code); a.text("error") != "invalid_request" {
+		t.Errorf("a verifier without challenge: %v", a.body)
+	}
+	if a := b.exchange("first", code, "code_verifier", "-", "redirect_uri", "-"); a.text("error") != "invalid_request" {
+		t.Errorf("neither PKCE nor redirect_uri: %v", a.body)
+	}
+	if a := b.exchange("first", code, "code_verifier", "-"); a.status != 200 {
+		t.Errorf("an exempt client: %v", a.body)
+	}
+}
+
+func flip(code string) string {
+	i := len(code) / 2
+	replacement := "A"
+	if code[i] == 'A' {
+		replacement = "B"
+	}
+	return code[:i] + replacement + code[i+1:]
+}
+
+// ATTACKS AC-01, AC-04: a replay by whoever could redeem the code ends what it was
+// exchanged for; any other is only refused.
+func TestCodeReplay(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	code := b.code()
+	first := b.exchange("web", code)
+	if first.status != 200 {
+		t.Fatal(first.body)
+	}
+	alive := func() bool {
+		return b.active("web", first.text("access_token")) && b.active("web", first.text("refresh_token"))
+	}
+	for name, a := range map[string]tokenAnswer{
+		"wrong verifier": b.exchange("web", code, "code_verifier", strings.Repeat("v", 43)), "another client": b.exchange("first", code),
+		"no client": b.exchange("", code), "another redirect": b.exchange("web", code, "redirect_uri", "https://evil.example/"),
+	} {
+		if a.status == 200 || !alive() {
+			t.Errorf("%s: %v, the tokens live: %t", name, a.body, alive())
+		}
+	}
+	if a := b.exchange("web", code); a.text("error") != "invalid_grant" {
+		t.Errorf("the replay: %v", a.body)
+	}
+	if b.active("web", first.text("access_token")) || b.active("web", first.text("refresh_token")) {
+		t.Error("the tokens outlive the replay")
+	}
+	if a := b.ask("GET", "/userinfo", "Bearer "+first.text("access_token"), nil); a.status != 401 {
+		t.Errorf("userinfo after the replay: %d", a.status)
+	}
+	refresh := b.token("web", map[string][]string{"grant_type": {"refresh_token"}, "refresh_token": {first.text("refresh_token")}})
+	if refresh.text("error") != "invalid_grant" {
+		t.Errorf("refreshed after the replay: %v", refresh.body)
+	}
+}
+
+// ATTACKS AC-03, I2: of 200 parallel redemptions at two instances one succeeds, and
+// since the others knew all that the client knows, what it got is dead.
+func TestParallelRedemptions(t *testing.T) {
+	s := browserServer(t, nil)
+	b := signedIn(t, s)
+	instances := []*browser{b, newBrowser(t, browserServerWith(t, s, nil))}
+	code := b.code()
+	answers := make([]tokenAnswer, 200)
+	var wait sync.WaitGroup
+	for i := range answers {
+		wait.Go(func() { answers[i] = instances[i%2].exchange("web", code) })
+	}
+	wait.Wait()
+	successes := 0
+	for _, a := range answers {
+		switch {
+		case a.status == 200:
+			successes++
+			if b.active("web", a.text("access_token")) || b.active("web", a.text("refresh_token")) {
+				t.Error("the tokens outlive the replays")
+			}
+		case a.text("error") != "invalid_grant":
+			t.Errorf("%d %v", a.status, a.body)
+		}
+	}
+	if successes != 1 {
+		t.Errorf("%d redemptions succeeded", successes)
+	}
+}
+
+// ATTACKS AC-07.
+func TestCodeLifetime(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	reseal := func(age time.Duration) string {
+		opened, err := b.server.openCode(b.code())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(time.UnixMilli(opened.Expires)); left > time.Minute || left < 50*time.Second {
+			t.Errorf("a new code lives for %s", left)
+		}
+		opened.Expires -= age.Milliseconds()
+		plaintext, err := json.Marshal(opened)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(b.server.codeBox.Seal(plaintext, []byte(testIssuer)))
+	}
+	if a := b.exchange("web", reseal(0)); a.status != 200 {
+		t.Errorf("a new code: %v", a.body)
+	}
+	if a := b.exchange("web", reseal(61*time.Second)); a.text("error") != "invalid_grant" {
+		t.Errorf("after 61 s: %v", a.body)
+	}
+}
+
+// ATTACKS AC-09, AC-10: codes are all different and alike in form, and the store
+// never sees one.
+func TestCodesAreSealed(t *testing.T) {
+	directory := t.TempDir()
+	opened, err := boltstore.Open(filepath.Join(directory, "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	b := signedIn(t, browserServer(t, func(c *Config) { c.Store = opened }))
+	seen := make(map[string]bool)
+	current, request := b.session(), authorizationRequest{ClientID: "web", RedirectURI: testCallback, Scope: []string{"openid"}}
+	c, err := b.server.clients.find(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 10000
+	ones, bits := 0, 0
+	for range n {
+		code, err := b.server.newCode(c, request, current)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := base64.RawURLEncoding.DecodeString(code)
+		if err != nil || strings.Contains(code, "alice") || bytes.Contains(decoded, []byte("alice")) {
+			t.Fatalf("code %q, %v", code, err)
+		}
+		for _, one := range decoded {
+			bits += 8
+			for ; one != 0; one &= one - 1 {
+				ones++
+			}
+		}
+		seen[code] = true
+	}
+	if len(seen) != n {
+		t.Errorf("%d different codes of %d", len(seen), n)
+	}
+	// NIST SP 800-22 §2.1, far beyond any p that could be chance.
+	if deviation := 2*ones - bits; deviation*deviation > 50*bits {
+		t.Errorf("%d ones in %d bits", ones, bits)
+	}
+	code := b.code()
+	if a := b.exchange("web", code); a.status != 200 {
+		t.Fatal(a.body)
+	}
+	var dump []byte
+	files, err := os.ReadDir(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(filepath.Join(directory, file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dump = append(dump, raw...)
+	}
+	if !bytes.Contains(dump, []byte("spent/")) || bytes.Contains(dump, []byte(code)) {
+		t.Errorf("the code is in %d bytes of the store", len(dump))
+	}
+}
+
+// ATTACKS AC-11: another issuer with the same master key.
+func TestCodeOfAnotherIssuer(t *testing.T) {
+	opened, err := boltstore.Open(filepath.Join(t.TempDir(), "other.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	master, err := keys.NewMasterKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for i := range 2 {
+		issuer := fmt.Sprintf("https://%d.example.com", i)
+		manager, err := keys.Open(t.Context(), keys.Config{Store: KeyStore(opened), MasterKey: master, Issuer: issuer, Algorithms: []string{"ES256"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := browserConfig()
+		config.Issuer, config.Store, config.Keys = issuer, opened, manager
+		s := serverOf(t, config, nil)
+		c, _ := s.clients.find(t.Context(), "web")
+		code, err := s.newCode(c, authorizationRequest{}, &session{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range codes {
+			if _, err := s.openCode(other); err == nil {
+				t.Error("a code of another issuer opens")
+			}
+		}
+		codes = append(codes, code)
+		if err := opened.Delete(t.Context(), "keys"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ATTACKS AZ-31, AZ-30: whoever is gone between the code and its redemption.
+func TestCodeOfSomebodyGone(t *testing.T) {
+	s := browserServer(t, nil)
+	b := signedIn(t, s)
+	codes := []string{b.code(), b.code(), b.code(), b.code()}
+	b.server = browserServerWith(t, s, func(c *Config) { c.Users[0].Disabled = true })
+	if a := b.exchange("web", codes[0]); a.text("error") != "invalid_grant" {
+		t.Errorf("a disabled user: %v", a.body)
+	}
+	b.server = browserServerWith(t, s, func(c *Config) { c.Clients = c.Clients[1:] })
+	if a := b.exchange("web", codes[0]); a.text("error") != "invalid_client" {
+		t.Errorf("a client that is gone: %v", a.body)
+	}
+	b.server = s
+	if a := b.exchange("web", codes[0]); a.status != 200 {
+		t.Errorf("nothing was spent, and now both are back: %v", a.body)
+	}
+	if err := s.endSession(t.Context(), b.session().ID, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.exchange("web", codes[1]); a.text("error") != "invalid_grant" {
+		t.Errorf("a session that has ended: %v", a.body)
+	}
+	b.signIn("alice-1")
+	code := b.code()
+	if err := s.endSubject(t.Context(), "alice-1", "test"); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.exchange("web", code); a.text("error") != "invalid_grant" {
+		t.Errorf("a user of whom all was ended: %v", a.body)
+	}
+}
