@@ -204,13 +204,9 @@ type logoutClaims struct {
 
 func (s *Server) logoutToken(c *client, n notification) (string, error) {
 	now := time.Now()
-	return s.sign(s.logoutAlgorithm(c), logoutTokenType, logoutClaims{
+	// Signed as the client's ID tokens are (Back-Channel Logout §2.4).
+	return s.sign(s.idTokenAlgorithm(c), logoutTokenType, logoutClaims{
 		Issuer: s.issuer, Subject: s.subjectFor(c, n.Subject), Audience: c.id, IssuedAt: now.Unix(), Expires: now.Add(logoutTokenLife).Unix(),
 		ID: newID(), Session: n.Session, Events: map[string]struct{}{logoutEvent: {}},
 	})
-}
-
-// logoutAlgorithm is that of the client's ID tokens (Back-Channel Logout §2.4).
-func (s *Server) logoutAlgorithm(c *client) string {
-	return s.keys.Default()
 }

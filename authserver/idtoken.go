@@ -65,34 +65,46 @@ func accessTokenHash(algorithm, access string) string {
 	return base64.RawURLEncoding.EncodeToString(hash[:16])
 }
 
-// hintedSubject returns the sub of an id_token_hint: an ID token that was issued
-// here to c, however old (OpenID Connect Core §3.1.2.1).
-func (s *Server) hintedSubject(c *client, raw string) (string, error) {
+// idTokenHint is what an id_token_hint says.
+type idTokenHint struct {
+	Subject  string `json:"sub"`
+	Audience string `json:"aud"`
+	Issuer   string `json:"iss"`
+	Session  string `json:"sid"`
+}
+
+// readIDTokenHint reads an ID token of ours, however old (OpenID Connect Core
+// §3.1.2.1, RP-Initiated Logout §4).
+func (s *Server) readIDTokenHint(raw string) (idTokenHint, error) {
+	var hint idTokenHint
 	token, err := intake.Parse(raw)
 	if err != nil {
-		return "", err
+		return hint, err
 	}
 	algorithm, key, ok := s.keys.AccessKey(token.KeyID)
 	if !ok {
-		return "", errors.New("signed by no key of ours")
-	}
-	if !token.HasType(idTokenType) {
-		return "", errors.New("not an ID token")
+		return hint, errors.New("signed by no key of ours")
 	}
 	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
-		return "", err
+		return hint, err
 	}
-	var claims struct {
-		Issuer   string `json:"iss"`
-		Subject  string `json:"sub"`
-		Audience string `json:"aud"`
-		IssuedAt int64  `json:"iat"`
+	if !token.HasType(idTokenType) {
+		return hint, errors.New("a token of ours, but no ID token")
 	}
-	if err := intake.Decode(token.Payload, &claims); err != nil {
-		return "", err
+	if err := intake.Decode(token.Payload, &hint); err != nil {
+		return hint, err
 	}
-	if claims.Issuer != s.issuer || claims.Audience != c.id || claims.Subject == "" || claims.IssuedAt == 0 {
-		return "", errors.New("of another issuer or for another client")
+	if hint.Issuer != s.issuer || hint.Subject == "" || hint.Audience == "" {
+		return hint, errors.New("of another issuer, or no ID token")
 	}
-	return claims.Subject, nil
+	return hint, nil
+}
+
+// hintedSubject returns the sub of an id_token_hint that was issued to c.
+func (s *Server) hintedSubject(c *client, raw string) (string, error) {
+	hint, err := s.readIDTokenHint(raw)
+	if err == nil && hint.Audience != c.id {
+		err = errors.New("for another client")
+	}
+	return hint.Subject, err
 }

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"authserver/internal/intake"
 )
 
 // logoutRequest is a request of RP-initiated logout that was found to be in order
@@ -22,14 +20,6 @@ type logoutRequest struct {
 	Expires   int64  `json:"exp"`
 
 	hint *idTokenHint
-}
-
-// idTokenHint is what an id_token_hint says.
-type idTokenHint struct {
-	Subject  string `json:"sub"`
-	Audience string `json:"aud"`
-	Issuer   string `json:"iss"`
-	Session  string `json:"sid"`
 }
 
 // handleLogout is the end_session_endpoint, and where our own pages sign out. It
@@ -116,32 +106,6 @@ func (s *Server) readLogoutRequest(ctx context.Context, f form) (logoutRequest, 
 	}
 	request.Redirect = withQuery(target, "state", f.get("state"))
 	return request, c, nil
-}
-
-// readIDTokenHint reads an ID token of ours, however old (RP-Initiated Logout §4).
-func (s *Server) readIDTokenHint(raw string) (idTokenHint, error) {
-	var hint idTokenHint
-	token, err := intake.Parse(raw)
-	if err != nil {
-		return hint, err
-	}
-	algorithm, key, ok := s.keys.AccessKey(token.KeyID)
-	if !ok {
-		return hint, errors.New("signed by no key of ours")
-	}
-	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
-		return hint, err
-	}
-	if token.Type != "" && token.Type != "JWT" {
-		return hint, errors.New("a token of ours, but no ID token")
-	}
-	if err := intake.Decode(token.Payload, &hint); err != nil {
-		return hint, err
-	}
-	if hint.Issuer != s.issuer || hint.Subject == "" || hint.Audience == "" {
-		return hint, errors.New("of another issuer, or no ID token")
-	}
-	return hint, nil
 }
 
 // withQuery adds a parameter to the query of a URI, if it has a value.
