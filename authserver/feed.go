@@ -31,6 +31,7 @@ func (s *Server) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { s.feed.follow(ctx) })
 	running.Go(func() { s.feed.publish(ctx) })
+	running.Go(func() { s.feed.stayRegistered(ctx) })
 	running.Go(func() { s.backchannel.run(ctx) })
 	<-ctx.Done()
 	s.feed.end()
@@ -38,7 +39,12 @@ func (s *Server) Run(ctx context.Context) {
 }
 
 // handleRevocations is GET /revocations: a snapshot, or the stream that continues it.
+// A POST acknowledges what the stream said.
 func (s *Server) handleRevocations(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		s.serveJSON("revocations_acknowledge", s.handleAcknowledge).ServeHTTP(w, r)
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	stream := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	endpoint := "revocations"
@@ -105,6 +111,11 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 	f.server.metrics.streams.Inc()
 	defer func() { f.streams.Add(-1); f.server.metrics.streams.Dec() }()
 	cursor := feed.Cursor(r.Header.Get("Last-Event-ID"))
+	lease, token, err := f.join(r) // before resume: whoever waits for all verifiers counts on it
+	if err != nil {
+		return err
+	}
+	defer f.leave(r, lease)
 	at, asOf, missing, ok := f.resume(cursor)
 	if !ok {
 		return &Error{Code: "invalid_request", Status: http.StatusGone,
@@ -113,7 +124,8 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 	if cursor == "" {
 		cursor = at.cursor
 	}
-	first, err := f.first(feed.Frame{Nonce: nonce, After: cursor}, asOf, missing)
+	lease.begin(at.cursor, asOf)
+	first, err := f.first(feed.Frame{Nonce: nonce, After: cursor, Lease: token}, asOf, missing)
 	if err != nil {
 		return signingTrouble(err)
 	}
@@ -140,6 +152,7 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 			return nil
 		}
 		pending, at = at.following()
+		lease.extend(at.asOf)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 type sentFrame struct {
 	event  []byte
 	cursor feed.Cursor
-	asOf   int64         // guarded by revocationFeed.mu
+	asOf   int64
 	ready  chan struct{} // closed when next is set
 	next   *sentFrame
 }
@@ -58,7 +58,7 @@ func (f *revocationFeed) advance() error {
 		batch, more := takeBatch(f.unsent)
 		frame := feed.Frame{After: f.latest.cursor, Cursor: f.latest.cursor, AsOf: asOf}
 		if more {
-			frame.AsOf = f.latest.asOf // the rest of what was read comes in later frames
+			frame.AsOf = f.stated // the rest of what was read comes in later frames
 		}
 		for _, step := range batch {
 			frame.Cursor = step.cursor
@@ -71,10 +71,12 @@ func (f *revocationFeed) advance() error {
 		}
 		f.remember(batch)
 		f.unsent = f.unsent[len(batch):]
+		f.stated = frame.AsOf
 		next := &sentFrame{event: event, cursor: frame.Cursor, asOf: frame.AsOf, ready: make(chan struct{})}
 		f.latest.next = next
 		close(f.latest.ready)
 		f.latest = next
+		f.sent.Store(max(f.sent.Load(), next.cursor.Position()))
 		if !more {
 			f.unsent = nil
 			return nil
@@ -102,6 +104,7 @@ func (f *revocationFeed) remember(steps []step) {
 	first := 0
 	for f.retained > maxHistory {
 		f.retained -= 1 + len(f.history[first].entries)
+		f.before = f.history[first].cursor
 		first++
 	}
 	f.history = f.history[first:]
@@ -130,15 +133,20 @@ func (f *revocationFeed) sign(frame feed.Frame) ([]byte, error) {
 func (f *revocationFeed) resume(cursor feed.Cursor) (from *sentFrame, asOf int64, missing []step, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	asOf = f.latest.asOf
 	if len(f.unsent) == 0 { // no heartbeat has said so yet
-		f.latest.asOf = f.clock(f.read.asOf)
+		f.stated = f.clock(f.read.asOf)
+		asOf = f.stated
 	}
 	if cursor == "" || cursor == f.latest.cursor {
-		return f.latest, f.latest.asOf, nil, true
+		return f.latest, asOf, nil, true
+	}
+	if cursor == f.before {
+		return f.latest, asOf, slices.Clone(f.history), true
 	}
 	for i, step := range slices.Backward(f.history) { // most come back soon
 		if step.cursor == cursor {
-			return f.latest, f.latest.asOf, slices.Clone(f.history[i+1:]), true
+			return f.latest, asOf, slices.Clone(f.history[i+1:]), true
 		}
 	}
 	return nil, 0, nil, false

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"authserver/internal/feed"
+	"authserver/keys"
 	"authserver/store"
 )
 
@@ -29,15 +30,25 @@ type revocationFeed struct {
 
 	mu       sync.Mutex
 	read     reading
-	unsent   []step // read, and in no frame yet
-	history  []step // in frames, the oldest first
-	retained int    // entries in history
+	stated   int64 // the latest AsOf of any frame
+	expected map[string]chan *fence
+	unsent   []step      // read, and in no frame yet
+	history  []step      // in frames, the oldest first
+	before   feed.Cursor // of the event before history's first; events that the log had dropped already do not count
+	retained int         // entries in history
 	latest   *sentFrame
 
 	wake     chan struct{} // something is unsent
+	sent     atomic.Uint64 // the position of latest
 	streams  atomic.Int64
 	ended    chan struct{} // closed when Run has ended
 	snapshot snapshotCache
+
+	box         keys.Box // seals leases
+	leases      *leases
+	waiting     chan struct{} // holds one for each caller of enforced
+	registering sync.Mutex
+	registered  time.Time // the last time, guarded by registering
 }
 
 // reading is how far the log was read.
@@ -53,12 +64,17 @@ type step struct {
 	fence   bool
 }
 
-func newRevocationFeed(s *Server) *revocationFeed {
-	return &revocationFeed{
-		server: s, set: feed.NewSet(), stream: newID(), began: time.Now(),
-		latest: &sentFrame{cursor: feed.Origin, ready: make(chan struct{})},
-		wake:   make(chan struct{}, 1), ended: make(chan struct{}),
+func newRevocationFeed(s *Server) (*revocationFeed, error) {
+	box, err := s.keys.Box("feed lease")
+	if err != nil {
+		return nil, err
 	}
+	return &revocationFeed{
+		box: box, leases: newLeases(), waiting: make(chan struct{}, maxWaiting), expected: make(map[string]chan *fence),
+		server: s, set: feed.NewSet(), stream: newID(), began: time.Now(),
+		before: feed.Origin, latest: &sentFrame{cursor: feed.Origin, ready: make(chan struct{})},
+		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+	}, nil
 }
 
 // follow reads the log until ctx ends. What it knows grows only: after trouble it
@@ -124,6 +140,9 @@ func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 		f.set.Add(entries)
 		f.unsent = append(f.unsent, step{feed.CursorOf(uint64(event.Position), event.Value), entries, r.Fence != ""})
 		f.read.position = max(f.read.position, event.Position)
+		if r.Fence != "" {
+			f.meet(r, uint64(event.Position))
+		}
 	}
 	if asOf.After(f.read.asOf) {
 		f.read.asOf = asOf

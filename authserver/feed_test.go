@@ -29,6 +29,8 @@ type reader struct {
 	verify   feed.Verify
 	follower *feed.Follower
 	request  func(*http.Request) // changes each request
+	lease    string              // parameters that ask for one
+	token    string              // what it acknowledges with
 	body     io.ReadCloser
 	lines    *bufio.Scanner
 }
@@ -86,7 +88,7 @@ func (r *reader) connect() int {
 	r.t.Helper()
 	nonce := fmt.Sprint(time.Now().UnixNano())
 	r.follower.Connect(nonce, time.Now())
-	response, err := r.get("?nonce="+nonce, "Accept", "text/event-stream", "Last-Event-ID", string(r.follower.Cursor()))
+	response, err := r.get("?nonce="+nonce+r.lease, "Accept", "text/event-stream", "Last-Event-ID", string(r.follower.Cursor()))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -100,7 +102,11 @@ func (r *reader) connect() int {
 func (r *reader) next() (feed.Frame, error) {
 	for r.lines.Scan() {
 		if raw, ok := strings.CutPrefix(r.lines.Text(), "data: "); ok {
-			return r.follower.Apply(raw, time.Now(), r.verify)
+			frame, err := r.follower.Apply(raw, time.Now(), r.verify)
+			if frame.Lease != "" {
+				r.token = frame.Lease
+			}
+			return frame, err
 		}
 	}
 	return feed.Frame{}, fmt.Errorf("the stream ended: %w", errors.Join(io.EOF, r.lines.Err()))

@@ -46,6 +46,7 @@ type revocation struct {
 	// Fence ends nothing: whoever wrote it asks to be told where all events before
 	// it are enforced. See enforced.
 	Fence string `json:"fence,omitempty"`
+	From  string `json:"from,omitempty"` // the instance that asks
 }
 
 // Why something was ended, as far as the server decides it. Operators say it in

@@ -100,7 +100,7 @@ func (s *Server) routeTable() []route {
 		{"/token", post, corsRegistered, "token_endpoint", s.serveJSON("token", s.handleToken)},
 		{"/introspect", post, corsNone, "introspection_endpoint", s.serveJSON("introspect", s.handleIntrospect)},
 		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
-		{"/revocations", get, corsNone, "revocations_endpoint", http.HandlerFunc(s.handleRevocations)},
+		{"/revocations", append(get, post...), corsNone, "revocations_endpoint", http.HandlerFunc(s.handleRevocations)},
 		{"/userinfo", []string{http.MethodGet, http.MethodPost}, corsRegistered, "userinfo_endpoint", s.serveJSON("userinfo", s.handleUserInfo)},
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
@@ -174,8 +174,10 @@ func New(c Config) (*Server, error) {
 	s.sessions = store.Table[session]{Store: c.Store, Name: "session"}
 	s.consents = store.Table[consent]{Store: c.Store, Name: "consent"}
 	s.spent = store.Table[struct{}]{Store: c.Store, Name: "spent"}
-	s.feed = newRevocationFeed(s)
 	var err error
+	if s.feed, err = newRevocationFeed(s); err != nil {
+		return nil, err
+	}
 	if s.interactionBox, err = c.Keys.Box("interaction"); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type follower struct {
 	patience time.Time     // until when requests wait for that
 	started  bool          // first is closed
 	frames   atomic.Int64  // that were applied
+	noLease  atomic.Bool   // some route accepts tokens while revocations are not known
 }
 
 func newFollower(location string, source *source, keys *keySet) *follower {
@@ -124,7 +125,12 @@ func (f *follower) connect(ctx context.Context, snapshot bool) error {
 	watch := time.AfterFunc(requestTimeout, cancel)
 	defer watch.Stop()
 	nonce := rand.Text()
-	request, err := f.request(ctx, f.location+"?nonce="+url.QueryEscape(nonce))
+	parameters := url.Values{"nonce": {nonce}, "verifier": {f.source.config.Audience}}
+	leased := !f.noLease.Load()
+	if leased {
+		parameters.Set("lease", "1")
+	}
+	request, err := f.request(ctx, f.location+"?"+parameters.Encode())
 	if err != nil {
 		return err
 	}
@@ -145,12 +151,13 @@ func (f *follower) connect(ctx context.Context, snapshot bool) error {
 	default:
 		return fmt.Errorf("%s answered %s", f.location, response.Status)
 	}
-	return f.read(ctx, response.Body, watch)
+	return f.read(ctx, response.Body, watch, leased)
 }
 
 // read applies the frames of a stream of server-sent events. Each event is one
 // line of data, the rest is for other readers.
-func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer) error {
+func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer, leased bool) error {
+	acknowledge := f.acknowledging(ctx)
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(make([]byte, 0, 4096), maxEvent)
 	expired := time.Now()
@@ -160,9 +167,14 @@ func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer
 			continue
 		}
 		received := time.Now()
-		if _, err := f.feed.Apply(raw, received, f.verify(ctx)); err != nil {
+		frame, err := f.feed.Apply(raw, received, f.verify(ctx))
+		if err != nil {
 			return err
 		}
+		if leased && f.noLease.Load() {
+			return errLeaseGivenUp
+		}
+		acknowledge(frame)
 		watch.Reset(silence)
 		f.frames.Add(1)
 		if !f.started && f.feed.Fresh(received) {

@@ -46,6 +46,9 @@ func (v *Verifier) current(ctx context.Context, token string, e *entry, policy W
 	if policy == AsConfigured {
 		policy = v.config.WhenStale
 	}
+	if policy == AcceptUntilExpiry {
+		f.noLease.Store(true)
+	}
 	switch {
 	case fresh || policy == AcceptUntilExpiry:
 		return nil

@@ -87,6 +87,7 @@ func New(ctx context.Context, config Config) (*Verifier, error) {
 	v.keys.found = func(found endpoints) {
 		if found.Revocations != "" && v.follower.Load() == nil {
 			f := newFollower(found.Revocations, v.source, v.keys)
+			f.noLease.Store(config.WhenStale == AcceptUntilExpiry)
 			v.follower.Store(f)
 			go f.run(ctx)
 		}

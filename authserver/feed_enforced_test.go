@@ -1,0 +1,193 @@
+package authserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"authserver/internal/feed"
+	"authserver/internal/intake"
+	"authserver/internal/redistest"
+	"authserver/keys"
+	"authserver/store/redisstore"
+)
+
+// follow runs a verifier that holds a lease until the test ends, and acknowledges at
+// a URL, or nowhere. It returns when the verifier is fresh.
+func follow(t *testing.T, s running, name, acknowledge string) *reader {
+	t.Helper()
+	r := newReader(t, s.Server, s.url)
+	r.lease = "&lease=1&verifier=" + url.QueryEscape(name)
+	r.load()
+	if status := r.connect(); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	r.until(r.fresh)
+	go func() {
+		for {
+			frame, err := r.next()
+			if err != nil {
+				return // the test has ended
+			}
+			if frame.Ack && acknowledge != "" {
+				acknowledgeAt(t, acknowledge, r.token, string(frame.Cursor))
+			}
+		}
+	}()
+	return r
+}
+
+func acknowledgeAt(t *testing.T, base, lease, cursor string) int {
+	response, err := http.PostForm(base+"/revocations", url.Values{"lease": {lease}, "cursor": {cursor}})
+	if err != nil {
+		return 0
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
+func enforcedAt(t *testing.T, s running) Enforcement {
+	t.Helper()
+	e, err := s.enforced(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// A revocation that waits hears of every verifier, by name where one does not answer,
+// and gets a receipt.
+func TestEnforced(t *testing.T) {
+	s := start(t, insideServer(t, nil, keys.MasterKey{}))
+	if e := enforcedAt(t, s); e.Verifiers != 0 || e.Milliseconds > enforcedWithin.Milliseconds() {
+		t.Errorf("without verifiers: %+v", e)
+	}
+	readers := []*reader{follow(t, s, "one", s.url), follow(t, s, "two", s.url), follow(t, s, "three", s.url)}
+	s.end(t, "g")
+	e := enforcedAt(t, s)
+	if e.Verifiers != 3 || e.Acknowledged != 3 || len(e.Lapsed) != 0 || !strings.HasPrefix(e.String(), "enforced at 3 of 3 verifiers in ") {
+		t.Errorf("%+v", e)
+	}
+	for _, r := range readers {
+		if !r.ends("g") {
+			t.Error("said to be enforced where it is not")
+		}
+	}
+	token, err := intake.Parse(e.Receipt)
+	if err != nil || !token.HasType(feed.ReceiptType) || newReader(t, s.Server, s.url).verify(token) != nil {
+		t.Fatalf("the receipt is %+v, %v", token, err)
+	}
+	var kept receipt
+	if err := json.Unmarshal(token.Payload, &kept); err != nil || kept.Acknowledged != 3 || kept.Issuer != s.issuer || kept.ID == "" {
+		t.Errorf("the receipt says %s", token.Payload)
+	}
+	follow(t, s, "mute", "")
+	follow(t, s, "", "") // has no lease, see below
+	silent := follow(t, s, "https://api.example.com", "")
+	free := newReader(t, s.Server, s.url)
+	free.lease = "&verifier=free"
+	free.load()
+	free.connect()
+	e = enforcedAt(t, s)
+	slices.Sort(e.Lapsed)
+	want := []string{"a verifier at 127.0.0.1", "https://api.example.com at 127.0.0.1", "mute at 127.0.0.1"}
+	if e.Verifiers != 6 || e.Acknowledged != 3 || !slices.Equal(e.Lapsed, want) || !slices.Equal(e.NoLease, []string{"free at 127.0.0.1"}) {
+		t.Errorf("%+v", e)
+	}
+	if text := e.String(); !strings.Contains(text, "enforced at 3 of 6") || !strings.Contains(text, "mute") || !strings.Contains(text, "without a lease: free") {
+		t.Error(text)
+	}
+	if silent.token == "" || free.token != "" {
+		t.Error("a lease is for those who ask for it")
+	}
+}
+
+// A lease that ended is known to have ended; nobody waits for it any more.
+func TestLeaseOfTheGone(t *testing.T) {
+	s := start(t, insideServer(t, nil, keys.MasterKey{}))
+	gone := follow(t, s, "gone", "")
+	gone.body.Close()
+	e := enforcedAt(t, s) // right away: it may still accept
+	if e.Verifiers != 1 || e.Acknowledged != 0 || len(e.Lapsed) != 1 {
+		t.Errorf("%+v", e)
+	}
+	if gone.fresh() {
+		t.Error("said to have lapsed while the verifier still accepts")
+	}
+	for e.Verifiers > 0 {
+		e = enforcedAt(t, s)
+	}
+}
+
+// Verifiers of all instances count, also when a balancer takes an acknowledgement to
+// another instance than the stream. An instance that died costs the length of a lease.
+func TestEnforcedAcrossInstances(t *testing.T) {
+	redis := redistest.Start(t)
+	master, err := keys.NewMasterKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance := func() running {
+		opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { opened.Close() })
+		return start(t, insideServer(t, opened, master))
+	}
+	a, b, c := instance(), instance(), instance()
+	readers := []*reader{
+		follow(t, a, "a", a.url), follow(t, b, "b", b.url), follow(t, c, "c", c.url),
+		follow(t, a, "a by b", b.url), follow(t, b, "b by a", a.url), follow(t, c, "c by b", b.url),
+	}
+	a.end(t, "g")
+	for _, at := range []running{a, b, c} {
+		if e := enforcedAt(t, at); e.Verifiers != 6 || e.Acknowledged != 6 {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, r := range readers {
+		if !r.ends("g") {
+			t.Error("said to be enforced where it is not")
+		}
+	}
+	follow(t, b, "mute", "")
+	if e := enforcedAt(t, a); e.Verifiers != 7 || e.Acknowledged != 6 || !slices.Equal(e.Lapsed, []string{"mute at 127.0.0.1"}) {
+		t.Errorf("%+v", e)
+	}
+	if err := a.store.Link(t.Context(), instances, "dead", time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	e := enforcedAt(t, a)
+	if e.Verifiers != 7 || e.Acknowledged != 6 || e.Milliseconds < feed.Lease.Milliseconds() {
+		t.Errorf("with an instance that died: %+v", e)
+	}
+	redis.Kill()
+	if e, err := a.enforced(t.Context()); err == nil {
+		t.Errorf("without a store: %+v", e)
+	}
+}
+
+func TestAcknowledgeRefusals(t *testing.T) {
+	s := start(t, insideServer(t, nil, keys.MasterKey{}))
+	r := follow(t, s, "one", s.url)
+	for _, c := range []struct {
+		lease, cursor string
+		status        int
+	}{
+		{r.token, "", http.StatusBadRequest},
+		{"", "1.a", http.StatusBadRequest},
+		{"AAAA", "1.a", http.StatusBadRequest},
+		{r.token + "A", "1.a", http.StatusBadRequest},
+		{r.token[:len(r.token)-4] + "AAAA", "1.a", http.StatusBadRequest},
+		{r.token, "nonsense", http.StatusOK}, // has applied nothing
+	} {
+		if status := acknowledgeAt(t, s.url, c.lease, c.cursor); status != c.status {
+			t.Errorf("%+v: %d", c, status)
+		}
+	}
+}
