@@ -2,18 +2,23 @@ package authserver
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 	"authserver/internal/intake"
 	"authserver/internal/redistest"
 	"authserver/keys"
 	"authserver/store/redisstore"
+	"authserver/verifier"
 )
 
 // follow runs a verifier that holds a lease until the test ends, and acknowledges at
@@ -189,5 +194,59 @@ func TestAcknowledgeRefusals(t *testing.T) {
 		if status := acknowledgeAt(t, s.url, c.lease, c.cursor); status != c.status {
 			t.Errorf("%+v: %d", c, status)
 		}
+	}
+}
+
+// The two halves together: as soon as a revocation is said to be enforced, package
+// verifier refuses the token. A verifier with a route that accepts tokens while
+// revocations are not known promises nothing.
+func TestEnforcedByVerifiers(t *testing.T) {
+	s := start(t, insideServer(t, nil, keys.MasterKey{}))
+	var verifiers []*verifier.Verifier
+	for range 3 {
+		v, err := verifier.New(t.Context(), verifier.Config{Issuer: insideIssuer, Audience: "https://api.example.com",
+			JWKSURI: s.url + "/.well-known/jwks.json", RevocationsURI: s.url + "/revocations", Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		verifiers = append(verifiers, v)
+	}
+	mint := func(grant string) string {
+		now := time.Now().Unix()
+		token, err := s.sign("ES256", accesstoken.Type, accesstoken.Claims{Issuer: insideIssuer, Audience: accesstoken.Audience{"https://api.example.com"},
+			Subject: "alice", ClientID: "web", ID: newID(), GrantID: grant, IssuedAt: now, Expires: now + 600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	for i := range 5 {
+		grant := fmt.Sprint("grant", i)
+		token, other := mint(grant), mint("other")
+		for _, v := range verifiers {
+			if _, err := v.Verify(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.end(t, grant)
+		if e := enforcedAt(t, s); e.Verifiers != 3 || e.Acknowledged != 3 {
+			t.Errorf("%+v", e)
+		}
+		for _, v := range verifiers {
+			if _, err := v.Verify(t.Context(), token); err == nil {
+				t.Error("said to be enforced, and accepted")
+			}
+			if _, err := v.Verify(t.Context(), other); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	request := httptest.NewRequest("GET", "/", nil)
+	request.Header.Set("Authorization", "Bearer "+mint("g"))
+	if _, err := verifiers[0].Authenticate(request, verifier.Requirement{WhenStale: verifier.AcceptUntilExpiry}); err != nil {
+		t.Fatal(err)
+	}
+	for len(enforcedAt(t, s).NoLease) == 0 { // it connects again, without a lease
+		time.Sleep(10 * time.Millisecond)
 	}
 }
