@@ -178,7 +178,7 @@ func (f *revocationFeed) end() { close(f.ended) }
 
 // signingTrouble makes the keys' passing troubles a 503.
 func signingTrouble(err error) error {
-	if errors.Is(err, keys.ErrLease) || errors.Is(err, keys.ErrNoKey) {
+	if keys.Passes(err) {
 		return unavailable(err)
 	}
 	return err

@@ -136,7 +136,7 @@ func (s *Server) sign(ring, typ string, claims any) (string, error) {
 		return "", fmt.Errorf("encoding claims: %w", err)
 	}
 	token, err := s.keys.Sign(ring, typ, payload)
-	if errors.Is(err, keys.ErrLease) || errors.Is(err, keys.ErrNoKey) {
+	if keys.Passes(err) {
 		return "", unavailable(fmt.Errorf("signing: %w", err))
 	}
 	if err != nil {

@@ -99,8 +99,8 @@ func parsePublic(der []byte, name string) (crypto.PublicKey, error) {
 	return public, nil
 }
 
-// thumbprint returns the kid of a public key: its RFC 7638 thumbprint with SHA-256.
-func thumbprint(public crypto.PublicKey) (string, error) {
+// Thumbprint returns the kid of a public key: its RFC 7638 thumbprint with SHA-256.
+func Thumbprint(public crypto.PublicKey) (string, error) {
 	sum, err := (&jose.JSONWebKey{Key: public}).Thumbprint(crypto.SHA256)
 	if err != nil {
 		return "", fmt.Errorf("computing the thumbprint of a public key: %w", err)

@@ -63,6 +63,12 @@ const MaxHandle = 8 << 10
 // the backend is there again.
 var ErrBackend = errors.New("the key backend does not sign")
 
+// Passes reports whether an error of Sign passes by itself, so that who asked may
+// ask again: ErrNoKey, ErrLease, ErrBackend.
+func Passes(err error) bool {
+	return errors.Is(err, ErrNoKey) || errors.Is(err, ErrLease) || errors.Is(err, ErrBackend)
+}
+
 // private is where a private half is.
 type private struct {
 	Backend string `json:"backend"`
@@ -121,7 +127,7 @@ func newMaterial(public crypto.PublicKey, where private, name string) (material,
 	if len(where.Handle) > MaxHandle {
 		return material{}, fmt.Errorf("its handle has %d bytes; at most %d are stored", len(where.Handle), MaxHandle)
 	}
-	id, err := thumbprint(public)
+	id, err := Thumbprint(public)
 	if err != nil {
 		return material{}, err
 	}
@@ -189,7 +195,7 @@ func (s *distantSigner) open() (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id, err := thumbprint(opened.Public()); err != nil || id != s.place.KeyID {
+	if id, err := Thumbprint(opened.Public()); err != nil || id != s.place.KeyID {
 		return nil, fmt.Errorf("the backend %q has another key for %s", s.backend.Name(), s.place.KeyID)
 	}
 	s.opened = opened

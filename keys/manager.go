@@ -225,8 +225,9 @@ func (m *Manager) leased(n *snapshot) bool { return n.age() <= m.config.Lease }
 
 // Sign returns payload as a JWS in compact serialization with the header members
 // alg, kid and typ. ring is an algorithm or RefreshRing. The same arguments give
-// the same result until the ring's next key signs. It fails with ErrNoKey and
-// ErrLease, both of which pass.
+// the same result until the ring's next key signs; those of a Config.Backend need
+// not, as tokens that make ECDSA signatures choose their nonces. It fails with
+// ErrNoKey, ErrLease and ErrBackend, all of which pass.
 func (m *Manager) Sign(ring, typ string, payload []byte) (string, error) {
 	n := m.current.Load()
 	if !m.leased(n) {

@@ -39,14 +39,14 @@ func (b *SealedBackend) Algorithms() []string { return offered() }
 // Generate implements Backend.
 func (b *SealedBackend) Generate(ctx context.Context, p Place) (crypto.PublicKey, []byte, error) {
 	a, err := algorithmOf(p.Algorithm)
-	if err != nil {
+	if err := errors.Join(err, ctx.Err()); err != nil {
 		return nil, nil, err
 	}
 	private, err := a.generate()
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.KeyID, err = thumbprint(private.Public()); err != nil {
+	if p.KeyID, err = Thumbprint(private.Public()); err != nil {
 		return nil, nil, err
 	}
 	handle, err := b.Import(ctx, p, private)
@@ -105,7 +105,7 @@ func (b *SealedBackend) Open(_ context.Context, p Place, handle []byte) (crypto.
 	if !ok {
 		return nil, altered
 	}
-	if id, err := thumbprint(private.Public()); err != nil || id != p.KeyID {
+	if id, err := Thumbprint(private.Public()); err != nil || id != p.KeyID {
 		return nil, altered
 	}
 	return private, nil

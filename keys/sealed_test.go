@@ -151,7 +151,7 @@ func TestSealedKeyIsBoundToItsPlace(t *testing.T) {
 
 func TestEveryPartOfAPlaceCounts(t *testing.T) {
 	b, made := NewSealedBackend(newMaster(t)), must[crypto.Signer](t)(algorithms[0].generate())
-	id := must[string](t)(thumbprint(made.Public()))
+	id := must[string](t)(Thumbprint(made.Public()))
 	right := Place{issuer, es256, es256, id}
 	handle := must[[]byte](t)(b.Import(t.Context(), right, made))
 	if _, err := b.Open(t.Context(), right, handle); err != nil {

@@ -212,7 +212,7 @@ func (k key) check(r ring) error {
 	if err != nil {
 		return err
 	}
-	if id, err := thumbprint(public); err != nil || id != k.ID {
+	if id, err := Thumbprint(public); err != nil || id != k.ID {
 		return errors.New("is not the thumbprint of its public half (RFC 7638)")
 	}
 	return nil

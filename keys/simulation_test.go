@@ -369,8 +369,8 @@ func (h *history) compromise() {
 }
 
 const (
-	histories = 300  // that must break nothing
-	attempted = 1000 // within which a fault must be found
+	histories = 60  // that must break nothing
+	attempted = 400 // within which a fault must be found
 )
 
 func TestNoHistoryBreaksAPromise(t *testing.T) {

@@ -68,6 +68,7 @@ type keysConfig struct {
 	RotateEvery   time.Duration `yaml:"rotate_every"`
 	PublishBefore time.Duration `yaml:"publish_before"`
 	CacheFor      time.Duration `yaml:"cache_for"`
+	Backend       string        `yaml:"backend"` // socket of a process that keeps the keys
 }
 
 type brandingConfig struct {

@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"authserver/authserver"
 	"authserver/keys"
+	"authserver/keys/remote"
 	"authserver/store"
 )
 
@@ -63,6 +65,17 @@ func masterKeys(ctx context.Context, config *config, opened store.Store, log *sl
 		return nil, fmt.Errorf("reading the master key %s: %w", name, err)
 	}
 	return masters, nil
+}
+
+// dialBackend connects to the process that keeps the keys.
+func dialBackend(ctx context.Context, socket string) (keys.Backend, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	backend, err := remote.Dial(ctx, socket)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("keys.backend: %w", err), "start the process that keeps the keys, for example authserver-pkcs11 --socket %s", socket)
+	}
+	return backend, nil
 }
 
 func newMasterKey(ctx context.Context, name string, opened store.Store, log *slog.Logger) ([]keys.MasterKey, error) {

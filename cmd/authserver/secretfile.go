@@ -18,7 +18,7 @@ const maxSecretFile = 64 << 10 // bytes
 func (d *decoder) resolvePaths(into any) {
 	eachText(reflect.ValueOf(into).Elem(), "", func(key string, text, _ reflect.Value) {
 		path := text.String()
-		if (key == "data" || strings.HasSuffix(key, "_file")) && path != "" && !filepath.IsAbs(path) {
+		if (key == "data" || key == "keys.backend" || strings.HasSuffix(key, "_file")) && path != "" && !filepath.IsAbs(path) {
 			text.SetString(filepath.Join(filepath.Dir(d.name), path))
 		}
 	})

@@ -94,6 +94,11 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 	}
 	keysConfig := config.keysConfig(masters...)
 	keysConfig.Store, keysConfig.Logger = authserver.KeyStore(opened), log
+	if config.Keys.Backend != "" {
+		if keysConfig.Backend, err = dialBackend(ctx, config.Keys.Backend); err != nil {
+			return err
+		}
+	}
 	manager, err := keys.Open(ctx, keysConfig)
 	if err != nil {
 		return err

@@ -53,6 +53,8 @@ var arrows = []room{
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
 
+	{path: "keys/keystest", imports: []string{"keys", jose}},
+	{path: "keys/remote", imports: []string{"keys"}, tests: []string{"keys/keystest"}},
 	{path: "keys", imports: []string{jose, aead, asn1, pkcs8}},
 
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/feed", "internal/intake"}, tests: []string{"verifier/verifiertest", jose}},
@@ -65,7 +67,7 @@ var arrows = []room{
 	{path: "authserver/login", imports: []string{"authserver", languages, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
-	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",
+	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",
 		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
 	{path: "resource-example", imports: []string{"verifier"}, tests: []string{"authserver/authservertest", "verifier/verifiertest"}},
 }
