@@ -67,7 +67,7 @@ func (s *Server) changeOwnPassword(v accountVisit) (Notice, error) {
 		return "", &factorError{NoticePasswordShort}
 	}
 	// The same door as at the sign-in, so that it is no way around the throttle.
-	u, err := s.signIn(ctx, v.user.username, v.form.get("current_password"), s.proxies.clientAddress(v.r))
+	u, err := s.signIn(ctx, v.user.username, v.form.get("current_password"), s.callerOf(v.r, v.user.username))
 	if err != nil {
 		if asError(err).Code == errSignIn.Code {
 			return "", &factorError{NoticePassword}
@@ -230,17 +230,8 @@ func (s *Server) addOwnPasskey(v accountVisit) (Notice, error) {
 			name = "Passkey"
 		}
 	}
-	if err := s.addPasskey(ctx, v.user, made, name); err != nil {
-		return "", err
-	}
 	codes, hashes := newRecoveryCodes()
-	first := false
-	err = s.updateCredentials(ctx, v.user.subject, func(c *credentials) error {
-		if first = len(c.RecoveryCodes) == 0; first {
-			c.RecoveryCodes = hashes
-		}
-		return nil
-	})
+	first, err := s.addPasskey(ctx, v.user, passkey{Name: name, Since: time.Now().Unix(), Credential: made}, hashes)
 	if err != nil {
 		return "", err
 	}

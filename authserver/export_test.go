@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"time"
 
 	"authserver/store"
 )
@@ -65,3 +66,6 @@ func PutUser(ctx context.Context, s store.Store, subject, username, phc string, 
 	}
 	return s.Create(ctx, usernameKey(foldUsername(username)), []byte(subject), store.Forever)
 }
+
+// TOTPCode is the code of an authenticator app.
+func TOTPCode(secret []byte, at time.Time) string { return totpCode(secret, stepAt(at)) }

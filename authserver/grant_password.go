@@ -21,7 +21,7 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 	if err != nil {
 		return Authorization{}, err
 	}
-	user, err := s.signIn(ctx, username, password, request.address)
+	user, err := s.signIn(ctx, username, password, caller{address: request.address})
 	if err != nil {
 		return Authorization{}, err
 	}

@@ -18,6 +18,9 @@ func (s *Server) preparePages(c Config) error {
 	if s.totpBox, err = c.Keys.Box("totp secret"); err != nil {
 		return err
 	}
+	if s.knownBox, err = c.Keys.Box("known device"); err != nil {
+		return err
+	}
 	if s.logoutBox, err = c.Keys.Box("logout"); err != nil {
 		return err
 	}

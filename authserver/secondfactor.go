@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -77,7 +76,7 @@ func (s *Server) signInByCode(w http.ResponseWriter, r *http.Request, in *intera
 		again.Half = nil
 		return s.showSignIn(w, r, &again, "", err)
 	}
-	if err := s.spendCode(r.Context(), u, f.get("code"), s.proxies.clientAddress(r)); err != nil {
+	if err := s.spendCode(r.Context(), u, f.get("code"), s.callerOf(r, u.username)); err != nil {
 		return s.showSecondFactor(w, r, in, u, found, err)
 	}
 	return s.completeSignIn(w, r, in, u, []string{"pwd", "otp", "mfa"}, acrTwo) // RFC 8176 §2
@@ -86,9 +85,9 @@ func (s *Server) signInByCode(w http.ResponseWriter, r *http.Request, in *intera
 // spendCode accepts a code of the authenticator app or a recovery code, once over
 // all instances (RFC 6238 §5.2, ATTACKS BF-05). Guessing it is slowed down like
 // guessing a password.
-func (s *Server) spendCode(ctx context.Context, u user, code string, address netip.Addr) error {
+func (s *Server) spendCode(ctx context.Context, u user, code string, from caller) error {
 	code = cleanCode(code)
-	attempt, err := s.throttle.admit(ctx, "second factor\x00"+u.subject, address)
+	attempt, err := s.throttle.admit(ctx, "second factor\x00"+u.subject, from)
 	if err != nil {
 		return err
 	}
@@ -104,7 +103,7 @@ func (s *Server) spendCode(ctx context.Context, u user, code string, address net
 		return nil
 	})
 	if err != nil {
-		s.log.Info("second factor refused", "event", "second_factor_refused", "sub", u.subject, "address", address.String(), "cause", err.Error())
+		s.log.Info("second factor refused", "event", "second_factor_refused", "sub", u.subject, "address", from.address.String(), "cause", err.Error())
 		return err
 	}
 	return s.throttle.succeeded(ctx, attempt)

@@ -38,6 +38,7 @@ type Server struct {
 	interactionBox keys.Box
 	codeBox        keys.Box
 	totpBox        keys.Box  // secrets of authenticator apps
+	knownBox       keys.Box  // the cookie of browsers that have signed in before
 	logoutBox      keys.Box  // logouts that wait for the user's word
 	passkeys       *passkeys // nil where there cannot be any
 	scopeTexts     map[string]Text

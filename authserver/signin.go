@@ -89,7 +89,7 @@ func (s *Server) afterSignIn(w http.ResponseWriter, r *http.Request, in *interac
 // where the user has one.
 func (s *Server) signInByPassword(w http.ResponseWriter, r *http.Request, in *interaction, f form) error {
 	username, password := f.get("username"), f.get("password")
-	u, err := s.signIn(r.Context(), username, password, s.proxies.clientAddress(r))
+	u, err := s.signIn(r.Context(), username, password, s.callerOf(r, username))
 	if err != nil {
 		return s.showSignIn(w, r, in, username, err)
 	}
@@ -109,6 +109,9 @@ func (s *Server) signInByPassword(w http.ResponseWriter, r *http.Request, in *in
 func (s *Server) completeSignIn(w http.ResponseWriter, r *http.Request, in *interaction, u user, amr []string, acr string) error {
 	current, err := s.startSession(w, r, u, amr, acr)
 	if err != nil {
+		return err
+	}
+	if err := s.rememberDevice(w, r, u); err != nil {
 		return err
 	}
 	return s.afterSignIn(w, r, in, current, true)

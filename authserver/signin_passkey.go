@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"authserver/store"
-
-	"github.com/go-webauthn/webauthn/webauthn"
 )
 
 // signInByPasskey signs in by a passkey: alone, or as the second step after the
@@ -135,23 +134,24 @@ func (s *Server) ownerOf(ctx context.Context, handle []byte) (*passkeyOwner, err
 	return &passkeyOwner{u.view(), u.subject, found.Passkeys}, err
 }
 
-// addPasskey stores a passkey that the browser of u has made.
-func (s *Server) addPasskey(ctx context.Context, u user, made webauthn.Credential, name string) error {
+// addPasskey stores a passkey that the browser of u has made, with recovery codes
+// if it is the first second factor. It reports whether it is.
+func (s *Server) addPasskey(ctx context.Context, u user, made passkey, recovery []string) (first bool, err error) {
 	// The way from the handle to the user comes first: without the passkey it leads nowhere.
-	err := s.store.Create(ctx, passkeyOwnerKey(userHandle(u.subject)), []byte(u.subject), store.Forever)
+	err = s.store.Create(ctx, passkeyOwnerKey(userHandle(u.subject)), []byte(u.subject), store.Forever)
 	if err != nil && !errors.Is(err, store.ErrExists) {
-		return unavailable(fmt.Errorf("storing a passkey: %w", err))
+		return false, unavailable(fmt.Errorf("storing a passkey: %w", err))
 	}
-	return s.updateCredentials(ctx, u.subject, func(c *credentials) error {
-		if len(c.Passkeys) >= maxPasskeys {
+	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
+		has := func(one passkey) bool { return one.sameCredential(&made.Credential) }
+		if len(c.Passkeys) >= maxPasskeys || slices.ContainsFunc(c.Passkeys, has) {
 			return &factorError{NoticePasskey}
 		}
-		for _, one := range c.Passkeys {
-			if one.sameCredential(&made) {
-				return &factorError{NoticePasskey}
-			}
+		c.Passkeys = append(c.Passkeys, made)
+		if first = len(c.RecoveryCodes) == 0; first {
+			c.RecoveryCodes = recovery
 		}
-		c.Passkeys = append(c.Passkeys, passkey{Name: name, Since: time.Now().Unix(), Credential: made})
 		return nil
 	})
+	return first, err
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -44,8 +43,8 @@ var errSignIn = invalidGrant("the username or the password is wrong, or the acco
 
 // signIn checks a username and password. Unknown and disabled users cost what
 // known ones do and get the same answer.
-func (s *Server) signIn(ctx context.Context, username, password string, address netip.Addr) (user, error) {
-	attempt, err := s.throttle.admit(ctx, foldUsername(username), address)
+func (s *Server) signIn(ctx context.Context, username, password string, from caller) (user, error) {
+	attempt, err := s.throttle.admit(ctx, foldUsername(username), from)
 	if err != nil {
 		return user{}, err
 	}
@@ -62,7 +61,7 @@ func (s *Server) signIn(ctx context.Context, username, password string, address 
 		return user{}, errors.Join(err, s.throttle.withdraw(ctx, attempt))
 	}
 	if !matches || unknown != nil {
-		attrs := []any{"event", "sign_in_refused", "username", username, "address", address.String()}
+		attrs := []any{"event", "sign_in_refused", "username", username, "address", from.address.String()}
 		if unknown != nil {
 			attrs = append(attrs, "cause", unknown.Error())
 		}
@@ -75,6 +74,6 @@ func (s *Server) signIn(ctx context.Context, username, password string, address 
 	if hash.weak() {
 		s.upgradePassword(ctx, u, hash, password)
 	}
-	s.log.Info("signed in", "event", "sign_in", "sub", u.subject, "username", u.username, "address", address.String())
+	s.log.Info("signed in", "event", "sign_in", "sub", u.subject, "username", u.username, "address", from.address.String())
 	return u, nil
 }
