@@ -303,7 +303,7 @@ func TestInteractionIsBound(t *testing.T) {
 		}
 	}
 	sealed := page.query.Get("interaction")
-	for name, value := range map[string]string{"cut": sealed[:len(sealed)-1], "altered": "A" + sealed[1:], "empty": "", "a code": "x"} {
+	for name, value := range map[string]string{"cut": sealed[:len(sealed)-1], "altered": sealed[:5] + "AAAAAAAA" + sealed[13:], "empty": "", "a code": "x"} {
 		page.query.Set("interaction", value)
 		if got := b.passSignIn(page, "bob-1"); !strings.HasPrefix(got.body, "error request") {
 			t.Errorf("%s: %s", name, got.body)

@@ -26,8 +26,10 @@ type storedClient struct {
 // the store.
 type clientDirectory struct {
 	configured map[string]*client
-	origins    map[string]bool // of the configured clients' redirect URIs
-	nobody     *client         // stands in for unknown clients, so that they cost the same
+	described  map[string]Client // the configured clients as they were described
+	catalogue  catalogue         // of the stored clients
+	origins    map[string]bool   // of the configured clients' redirect URIs
+	nobody     *client           // stands in for unknown clients, so that they cost the same
 	records    store.Table[storedClient]
 	store      store.Store
 	notBefore  func() int64
@@ -45,6 +47,8 @@ type knownClient struct {
 func newClientDirectory(configured []Client, s store.Store, notBefore func() int64) (*clientDirectory, error) {
 	d := &clientDirectory{
 		configured: make(map[string]*client, len(configured)),
+		described:  make(map[string]Client, len(configured)),
+		catalogue:  catalogue{s, "clients"},
 		origins:    make(map[string]bool),
 		nobody:     &client{secrets: []clientSecret{newClientSecret(newID())}},
 		records:    store.Table[storedClient]{Store: s, Name: "client"},
@@ -61,7 +65,7 @@ func newClientDirectory(configured []Client, s store.Store, notBefore func() int
 		if err != nil {
 			return nil, err
 		}
-		d.configured[c.ClientID] = compiled
+		d.configured[c.ClientID], d.described[c.ClientID] = compiled, c
 		for _, origin := range originsOf(c) {
 			d.origins[origin] = true
 		}

@@ -34,6 +34,8 @@ type Config struct {
 	// Revocations is who may read the feed of revocations: open (the default) or
 	// authenticated, which is clients with a Resource.
 	Revocations string
+	// Source says where Clients and Users were read from, for messages to operators.
+	Source string
 	// TrustedProxies are the networks whose X-Forwarded-For is believed when
 	// sign-ins are throttled by address. No other use is made of such headers.
 	TrustedProxies []netip.Prefix

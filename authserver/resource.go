@@ -11,6 +11,7 @@ var userScopes = []string{"openid", "profile", "email", "address", "phone", "off
 
 // resourceRegistry holds the resource servers; it does not change.
 type resourceRegistry struct {
+	described []Resource
 	issuer    string
 	algorithm map[string]string // by identifier: what signs its tokens
 	owner     map[string]string // by scope: the identifier of its resource server
@@ -20,6 +21,7 @@ type resourceRegistry struct {
 
 func newResourceRegistry(c Config, defaultAlgorithm string) resourceRegistry {
 	registry := resourceRegistry{
+		described: c.Resources,
 		issuer:    c.Issuer,
 		algorithm: make(map[string]string),
 		owner:     make(map[string]string),

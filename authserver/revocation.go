@@ -86,7 +86,7 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 
 // endSession ends a session and all its grants. No grant is made in it any more.
 func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
-	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(endedSessionKept))
+	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(s.sessionTimes.Max+time.Hour))
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("ending a session: %w", err)
 	}
@@ -100,10 +100,9 @@ func (s *Server) endSession(ctx context.Context, sessionID, reason string) error
 }
 
 // endedSessionKey is the key of the record that says that a session has ended. It
-// outlives the authorization requests and codes that the session began.
+// outlives the requests and codes that the session began, and the session's own
+// record, should a sign-in that was under way write that once more.
 func endedSessionKey(sessionID string) string { return "ended/" + sessionID }
-
-const endedSessionKept = time.Hour
 
 // endSubject ends all grants and sessions that a user has now. He may sign in again
 // unless he is disabled.
@@ -126,7 +125,13 @@ const clientMargin = believed + time.Second
 // endClient ends all grants and tokens that a client has now, however many: grants
 // of an earlier epoch are dead where they are met.
 func (s *Server) endClient(ctx context.Context, clientID, reason string) error {
-	before := time.Now().Add(clientMargin).Unix()
+	return s.endClientUntil(ctx, clientID, reason, time.Now().Add(clientMargin))
+}
+
+// endClientUntil is endClient for what the client gets until an instant in the near
+// future as well.
+func (s *Server) endClientUntil(ctx context.Context, clientID, reason string, end time.Time) error {
+	before := end.Unix()
 	if err := s.beginEpoch(ctx, clientEpoch, clientID, before); err != nil {
 		return err
 	}

@@ -54,6 +54,8 @@ type Server struct {
 	throttle  throttle
 	feed      *revocationFeed
 	proxies   trustedProxies
+	cursors   keys.Box // of the operators' lists
+	source    string   // of the configuration, for messages to operators
 
 	revocationsAccess string // who may read the feed
 
@@ -193,6 +195,12 @@ func New(c Config) (*Server, error) {
 	}
 	if s.clients, err = newClientDirectory(c.Clients, c.Store, notBefore); err != nil {
 		return nil, err
+	}
+	if s.cursors, err = c.Keys.Box("admin cursor"); err != nil {
+		return nil, err
+	}
+	if s.source = c.Source; s.source == "" {
+		s.source = "the configuration"
 	}
 	s.grantTypes, s.clientAuths = s.grantTable(), s.clientAuthTable()
 	if s.handler, err = s.router(); err != nil {

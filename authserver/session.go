@@ -67,6 +67,8 @@ func (s *Server) cookieValue(r *http.Request, name string) string {
 	return ""
 }
 
+// newSecret returns 256 random bits, in 43 characters that need no encoding anywhere
+// (RFC 3986 §2.3).
 func newSecret() string {
 	var b [32]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the program instead

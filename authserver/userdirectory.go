@@ -28,6 +28,7 @@ type storedUser struct {
 type userDirectory struct {
 	configured map[string]configuredUser // by subject
 	names      map[string]string         // subjects of the configured by folded username
+	catalogue  catalogue                 // of the stored users' subjects
 	records    store.Table[storedUser]
 	store      store.Store
 	notBefore  func() int64
@@ -51,6 +52,7 @@ func newUserDirectory(configured []User, s store.Store, notBefore func() int64) 
 	d := &userDirectory{
 		configured: make(map[string]configuredUser),
 		names:      make(map[string]string),
+		catalogue:  catalogue{s, "users"},
 		records:    store.Table[storedUser]{Store: s, Name: "user"},
 		store:      s,
 		notBefore:  notBefore,

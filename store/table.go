@@ -66,10 +66,20 @@ const updateAttempts = 20
 // sees the zero value and the result is created. Update returns the value and the
 // record as stored; an error of change ends it and nothing is stored.
 func (t Table[T]) Update(ctx context.Context, id string, expires time.Time, change func(value *T) error) (T, Record, error) {
+	return t.change(ctx, id, true, func(Record) time.Time { return expires }, change)
+}
+
+// Change is Update for a record that exists, else it returns ErrNotFound. The
+// record keeps its expiry.
+func (t Table[T]) Change(ctx context.Context, id string, change func(value *T) error) (T, Record, error) {
+	return t.change(ctx, id, false, func(r Record) time.Time { return r.Expires }, change)
+}
+
+func (t Table[T]) change(ctx context.Context, id string, create bool, expires func(Record) time.Time, change func(value *T) error) (T, Record, error) {
 	var zero T
 	for range updateAttempts {
 		value, record, err := t.Get(ctx, id)
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		if err != nil && !(create && errors.Is(err, ErrNotFound)) {
 			return zero, Record{}, err
 		}
 		if err := change(&value); err != nil {
@@ -79,11 +89,11 @@ func (t Table[T]) Update(ctx context.Context, id string, expires time.Time, chan
 		if err != nil {
 			return zero, Record{}, fmt.Errorf("encoding %s record: %w", t.Name, err)
 		}
-		if record.Exists() {
-			record, err = t.Store.Swap(ctx, t.Key(id), record.Version, encoded, expires)
+		if until := expires(record); record.Exists() {
+			record, err = t.Store.Swap(ctx, t.Key(id), record.Version, encoded, until)
 		} else {
-			err = t.Store.Create(ctx, t.Key(id), encoded, expires)
-			record = Record{Version: 1, Value: encoded, Changed: time.Now(), Expires: expires}
+			err = t.Store.Create(ctx, t.Key(id), encoded, until)
+			record = Record{Version: 1, Value: encoded, Changed: time.Now(), Expires: until}
 		}
 		switch {
 		case err == nil:

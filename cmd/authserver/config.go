@@ -234,7 +234,7 @@ func (c *config) checkCertificate(d *decoder) {
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
 		Issuer: c.Issuer, Tokens: c.Tokens, Sessions: c.Sessions, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users,
-		TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations,
+		Source: c.file, TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations,
 	}
 }
 

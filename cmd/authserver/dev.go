@@ -58,9 +58,14 @@ func dev(ctx context.Context, address string, out io.Writer) (err error) {
 		return fmt.Errorf("making a temporary directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+	program, err := os.Executable() // `go run` builds one that no PATH has
+	if err != nil {
+		program = "authserver"
+	}
 	config := demoConfig("http://localhost:"+port, data)
 	return serve(ctx, config, listener, newLogger("warn"), func(*openedStore) {
-		fmt.Fprint(out, strings.NewReplacer("{issuer}", config.Issuer, "{audience}", demoAudience).Replace(demoText))
+		fmt.Fprint(out, strings.NewReplacer("{issuer}", config.Issuer, "{audience}", demoAudience,
+			"{socket}", adminSocket(config.Data), "{program}", program).Replace(demoText))
 	})
 }
 
@@ -117,6 +122,11 @@ REFRESH=$(echo "$ANSWER" | sed 's/.*"refresh_token":"\([^"]*\)".*/\1/')
 curl -s -u demo-web:demo-secret -d token=$REFRESH {issuer}/introspect; echo
 curl -s -u demo-web:demo-secret -d token=$REFRESH {issuer}/revoke
 curl -s -u demo-web:demo-secret -d token=$REFRESH {issuer}/introspect; echo
+
+# as the operator: who is there, what bob granted to whom, and his end
+{program} user list --socket {socket}
+{program} grant list --user bob --socket {socket}
+{program} user disable bob --yes --socket {socket}
 
 Stop with Ctrl-C.
 `

@@ -47,7 +47,8 @@ func newRootCommand(started time.Time) *cobra.Command {
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
 		return usageError{withHint(err, "%s --help", command.CommandPath())}
 	})
-	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newStoreCommand(), newTokenCommand(), newUserCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newStoreCommand(), newTokenCommand(),
+		newClientCommand(), newUserCommand(), newGrantCommand(), newVersionCommand())
 	return root
 }
 

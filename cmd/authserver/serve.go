@@ -132,6 +132,11 @@ func serve(ctx context.Context, config *config, listener net.Listener, log *slog
 		}
 		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
 	}
+	stop, err := serveAdmin(config, server, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopAdmin(stop)) }()
 	metrics, err := serveMetrics(config.MetricsListen, registry, log)
 	if err != nil {
 		return err

@@ -200,7 +200,7 @@ func TestDevLines(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"active":`} {
+	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"active":`, "user bob: disabled"} {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("missing %s in:\n%s", want, output)
 		}
@@ -249,11 +249,13 @@ func killDuringRefreshes(t *testing.T, store string) {
 	type chain struct{ current, before string }
 	chains := make([]chain, clients)
 	for i := range chains {
-		status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("password", "username", "alice", "password", "wonderland"))
-		if err != nil || status != 200 {
-			t.Fatal(status, body, err)
+		for chains[i].current == "" { // a busy machine may ask to come back
+			status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("password", "username", "alice", "password", "wonderland"))
+			if err != nil || status != 200 && status != 503 {
+				t.Fatal(status, body, err)
+			}
+			chains[i].current, _ = body["refresh_token"].(string)
 		}
-		chains[i].current = body["refresh_token"].(string)
 	}
 	var progress sync.WaitGroup
 	restarted := make(chan struct{})

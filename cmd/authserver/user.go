@@ -18,6 +18,17 @@ import (
 const maxPasswordLine = 4096 // bytes; far more than a password may have
 
 func newUserCommand() *cobra.Command {
+	return group("user", "List, add, change and remove users of the running server",
+		"  authserver user add carol --role admin --claim email=carol@example.com\n"+
+			"  authserver user disable carol --reason 'left the company'",
+		newUserListCommand(), newUserShowCommand(), newUserAddCommand(), newUserPasswordCommand(),
+		newUserEndCommand("disable", "Let a user do nothing until enabled, and end all sessions and tokens"),
+		newUserEnableCommand(),
+		newUserEndCommand("remove", "Remove a user and end all sessions and tokens"),
+		newUserHashCommand())
+}
+
+func newUserHashCommand() *cobra.Command {
 	hash := &cobra.Command{
 		Use:   "hash",
 		Short: "Read a password and print its hash for the configuration file",
@@ -28,11 +39,7 @@ func newUserCommand() *cobra.Command {
 	}
 	output := outputFlag(hash)
 	hash.RunE = func(command *cobra.Command, _ []string) error {
-		password, err := readPassword(os.Stdin, command.ErrOrStderr())
-		if err != nil {
-			return err
-		}
-		phc, err := authserver.HashPassword(password)
+		phc, err := readPasswordHash(command)
 		if err != nil {
 			return err
 		}
@@ -42,7 +49,16 @@ func newUserCommand() *cobra.Command {
 		_, err = fmt.Fprintln(command.OutOrStdout(), phc)
 		return err
 	}
-	return group("user", "Make what the configuration says of users", "  authserver user hash", hash)
+	return hash
+}
+
+// readPasswordHash reads a password and returns its hash: the server is sent nothing else.
+func readPasswordHash(command *cobra.Command) (string, error) {
+	password, err := readPassword(os.Stdin, command.ErrOrStderr())
+	if err != nil {
+		return "", err
+	}
+	return authserver.HashPassword(password)
 }
 
 // readPassword asks twice at a terminal, and takes one line from anything else.

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"authserver/authserver"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+const maxAnswer = 16 << 20 // bytes of an answer of the server
+
+// operator is how a command talks to the running server: over its admin socket.
+type operator struct {
+	command *cobra.Command
+	socket  string
+	config  string
+	yes     bool
+	output  *outputFormat
+}
+
+// operated makes a command one that talks to the running server and prints data.
+func operated(command *cobra.Command) *operator {
+	o := &operator{command: command, output: outputFlag(command)}
+	command.Flags().StringVar(&o.socket, "socket", "", "the server's admin socket (admin.sock in its data directory)")
+	command.Flags().StringVar(&o.config, "config", "", "the server's configuration file, which names the data directory (authserver.yaml if it exists)")
+	return o
+}
+
+// breaking adds --yes to a command that breaks or ends something.
+func (o *operator) breaking() *operator {
+	o.command.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	return o
+}
+
+// path returns the path of the admin socket.
+func (o *operator) path() (string, error) {
+	if o.socket != "" {
+		return o.socket, nil
+	}
+	config, _, err := loadConfig(o.config, os.Environ())
+	if err != nil {
+		return "", withHint(err, "mend the configuration, or name the server's admin socket with --socket")
+	}
+	return adminSocket(config.Data), nil
+}
+
+// call calls the server. answer may be nil.
+func (o *operator) call(path string, request, answer any) error {
+	socket, err := o.path()
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encoding the request: %w", err)
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
+	}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	response, err := client.Post("http://authserver"+path, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return unreachable(socket, err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		var refusal struct{ Error authserver.AdminError }
+		if json.Unmarshal(content, &refusal) != nil || refusal.Error.Message == "" {
+			return fmt.Errorf("%s answered %s, and not as an authserver does", socket, response.Status)
+		}
+		if refusal.Error.Hint == "" {
+			return errors.New(refusal.Error.Message)
+		}
+		return withHint(errors.New(refusal.Error.Message), "%s", refusal.Error.Hint)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(content, answer); err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	return nil
+}
+
+// unreachable says why the server could not be asked.
+func unreachable(socket string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return withHint(fmt.Errorf("no server is running at %s", socket),
+			"start one with authserver serve, or name the one you mean: --socket for its admin socket, --config for its configuration")
+	case errors.Is(err, fs.ErrPermission):
+		return withHint(fmt.Errorf("%s may not be opened by this user", socket), "run the command as the user that the server runs as, or as root")
+	}
+	return withHint(fmt.Errorf("asking the server at %s: %w", socket, err), "the server's log tells whether the command had an effect")
+}
+
+// confirm asks before something breaks or ends.
+func (o *operator) confirm(format string, args ...any) error {
+	if o.yes {
+		return nil
+	}
+	question := fmt.Sprintf(format, args...)
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return withHint(fmt.Errorf("not done, since nobody can be asked: %s", question), "--yes answers the question")
+	}
+	fmt.Fprintf(o.command.ErrOrStderr(), "%s [y/N] ", question)
+	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 100)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return errors.New("not done")
+	}
+	return nil
+}
+
+// print writes an answer: as JSON, or as text writes it.
+func (o *operator) print(answer any, text func(w io.Writer)) error {
+	out := o.command.OutOrStdout()
+	if *o.output == outputJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(answer)
+	}
+	buffered := bufio.NewWriter(out)
+	text(buffered)
+	return buffered.Flush()
+}
+
+// table writes rows in columns.
+func table(w io.Writer, rows ...[]string) {
+	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			if row[i] = printable(cell); cell == "" {
+				row[i] = "-"
+			}
+		}
+		fmt.Fprintln(columns, strings.Join(row, "\t"))
+	}
+	columns.Flush()
+}
+
+// printable is text that does nothing to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// when writes a time of the API, in seconds since 1970.
+func when(seconds int64) string {
+	if seconds == 0 {
+		return ""
+	}
+	return time.Unix(seconds, 0).UTC().Format("2006-01-02 15:04:05Z")
+}
