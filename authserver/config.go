@@ -78,6 +78,10 @@ type Tokens struct {
 type Sessions struct {
 	Idle time.Duration `yaml:"idle"` // a session that is not used for so long ends; 24h by default
 	Max  time.Duration `yaml:"max"`  // a session ends after so long in any case; 720h by default
+	// KeepOfflineAccess lets grants with the scope offline_access outlive the session
+	// that they were given in; their tokens then have no sid. By default the end of a
+	// session ends all its grants (OpenID Connect Core §11 leaves it to us).
+	KeepOfflineAccess bool `yaml:"keep_offline_access"`
 }
 
 // Resource is a resource server (RFC 8707).

@@ -56,6 +56,9 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if _, err := s.mayHold(ctx, grant); err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
 		return Authorization{}, err
 	}
+	if s.sessionTimes.KeepOfflineAccess && slices.Contains(allowed, "offline_access") {
+		grant.SessionID = "" // it outlives the session, so it is not of it
+	}
 	if err := g.spend(ctx, redeemed); err != nil {
 		return Authorization{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
@@ -249,5 +250,59 @@ func TestAccount(t *testing.T) {
 	v.get(s.Issuer+"/account?notice=password_set").expect(t, 200, "Your password is changed")
 	if strings.Contains(v.get(s.Issuer+"/account?notice=credentials").text(), "wrong") {
 		t.Error("the account page says whatever its URL wants")
+	}
+}
+
+// Other pages do, as long as they implement Login.
+func TestReplacedPages(t *testing.T) {
+	s := pagesServer(t, func(c *authserver.Config) { c.Login = tersePages{} })
+	v := newVisitor(t)
+	page := v.submit(v.get(authorizeURL(s, "shop")), "username", "username", "alice", "password", "wrong").expect(t, 400, "Who is there? credentials")
+	page = v.submit(page, "username", "username", "alice", "password", authservertest.Password).expect(t, 200, "May Corner Shop?")
+	answered(t, v.submit(page, "allow", "decision", "allow"), "")
+	page = v.get(s.Issuer+"/account").expect(t, 200, "You are alice")
+	page = v.submit(page, "begin_totp").expect(t, 200, "into your app")
+	secret := strings.Fields(page.text())[1]
+	v.submit(page, "code", "code", codeAt(t, secret, time.Now())).expect(t, 200, "Keep [")
+	page = v.submit(v.get(s.Issuer+"/logout").expect(t, 200, "Leave?"), "sign_out", "decision", "sign_out").expect(t, 200, "Bye")
+	page = v.submit(v.get(authorizeURL(s, "shop", "response_mode", "form_post")), "username", "username", "alice", "password", authservertest.Password).expect(t, 200, "And?")
+	page = v.submit(page, "code", "code", codeAt(t, secret, time.Now().Add(30*time.Second))).expect(t, 200, "On to Corner Shop")
+	if action, values := page.form(t, "state"); action != webCallback || values.Get("code") == "" {
+		t.Error(action, values)
+	}
+	v.get(s.Issuer+"/authorize").expect(t, 400, "No: request")
+}
+
+// The end of a session ends its grants, but for those with offline_access where the
+// operator says so.
+func TestLogoutEndsGrants(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		s := pagesServer(t, func(c *authserver.Config) { c.Sessions.KeepOfflineAccess = keep })
+		v := newVisitor(t)
+		refresh := func(scope string) string {
+			page := v.get(authorizeURL(s, "own", "scope", scope))
+			if page.status == 200 {
+				page = v.signIn(page, "alice", authservertest.Password)
+			}
+			answered(t, page, "")
+			u, _ := url.Parse(page.to)
+			a := post(t, s.Issuer+"/token", "own:"+authservertest.Secret, form("grant_type", "authorization_code", "code", u.Query().Get("code"),
+				"redirect_uri", webCallback, "code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"))
+			if a.status != http.StatusOK {
+				t.Fatal(a.raw)
+			}
+			return a.text("refresh_token")
+		}
+		plain, offline := refresh("openid orders:read"), refresh("openid offline_access orders:read")
+		v.submit(v.get(s.Issuer+"/logout"), "sign_out", "decision", "sign_out").expect(t, 200, "You are signed out")
+		for name, test := range map[string]struct {
+			token string
+			lives bool
+		}{"plain": {plain, false}, "offline": {offline, keep}} {
+			a := post(t, s.Issuer+"/token", "own:"+authservertest.Secret, form("grant_type", "refresh_token", "refresh_token", test.token))
+			if (a.status == http.StatusOK) != test.lives {
+				t.Errorf("keep %t: the %s grant: %d %s", keep, name, a.status, a.raw)
+			}
+		}
 	}
 }

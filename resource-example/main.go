@@ -1,4 +1,6 @@
-// Command resource-example is a sample API that verifies access tokens offline.
+// Command resource-example is a sample API that verifies access tokens offline, and
+// two sample applications that sign people in and call it: one with a server of its
+// own (web.go), one that lives in the browser (spa.js).
 package main
 
 import (
@@ -23,7 +25,10 @@ func main() {
 	issuer := flag.String("issuer", fromEnvironment("ISSUER", "http://localhost:8080"), "issuer of the tokens, or $ISSUER")
 	audience := flag.String("audience", fromEnvironment("AUDIENCE", "http://localhost:8081"), "identifier of this API, or $AUDIENCE")
 	jwks := flag.String("jwks", os.Getenv("JWKS_URI"), "URL of the issuer's keys, or $JWKS_URI; found through its metadata when empty")
+	origin := flag.String("origin", fromEnvironment("ORIGIN", "http://localhost:8081"), "where browsers reach the sample applications, or $ORIGIN")
 	flag.Parse()
+	sample := apps{issuer: *issuer, origin: *origin, webClient: fromEnvironment("WEB_CLIENT_ID", "demo-web"),
+		webSecret: fromEnvironment("WEB_CLIENT_SECRET", "demo-secret"), spaClient: fromEnvironment("SPA_CLIENT_ID", "demo-spa")}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	v, err := verifier.New(ctx, verifier.Config{
@@ -33,7 +38,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Addr: *listen, Handler: newAPI(v, *issuer), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{Addr: *listen, Handler: withApps(newAPI(v, *issuer), sample), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.ListenAndServe() }()
 	log.Printf("sample API %s on http://%s", *audience, *listen)

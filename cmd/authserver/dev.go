@@ -71,17 +71,23 @@ func dev(ctx context.Context, address string, out io.Writer) (err error) {
 
 func demoConfig(issuer, data string) *config {
 	const scope = "orders:read orders:write"
+	const people = "openid profile email offline_access roles " + scope
 	users := []string{"password", "refresh_token", "authorization_code"}
 	config := &config{
 		Issuer: issuer, Data: data, MetricsListen: "off",
 		Resources: []authserver.Resource{{Identifier: demoAudience, Scopes: strings.Fields(scope)}},
 		Clients: []authserver.Client{
 			{ClientID: "demo-service", ClientSecret: "demo-secret", GrantTypes: []string{"client_credentials"}, Scope: scope},
-			{ClientID: "demo-web", ClientSecret: "demo-secret", GrantTypes: users, Scope: scope + " profile roles",
-				RedirectURIs: []string{demoAudience + "/callback"}},
-			{ClientID: "demo-spa", TokenEndpointAuthMethod: "none", GrantTypes: users[1:], Scope: scope + " profile roles",
-				RedirectURIs: []string{demoAudience + "/spa"}},
+			{ClientID: "demo-web", ClientName: "Orders, from a server", ClientSecret: "demo-secret", GrantTypes: users, Scope: people,
+				RedirectURIs: []string{demoAudience + "/callback"}, PostLogoutRedirectURIs: []string{demoAudience + "/web"}},
+			{ClientID: "demo-spa", ClientName: "Orders, in the browser", TokenEndpointAuthMethod: "none", GrantTypes: users[1:], Scope: people,
+				RedirectURIs: []string{demoAudience + "/spa"}, PostLogoutRedirectURIs: []string{demoAudience + "/spa"}},
 		},
+		Scopes: []authserver.Scope{
+			{Name: "orders:read", Description: authserver.Text{"en": "see your orders", "de": "deine Bestellungen sehen"}},
+			{Name: "orders:write", Description: authserver.Text{"en": "place orders for you", "de": "Bestellungen für dich aufgeben"}},
+		},
+		Branding: brandingConfig{Name: "Demo"},
 		// Hashes of the public passwords, so that the start need not compute them.
 		Users: []authserver.User{
 			{Username: "alice", Roles: []string{"admin"}, PasswordHash: demoAlice},
@@ -97,8 +103,10 @@ const demoText = `authserver for development: public passwords, nothing is kept.
 issuer    {issuer}
 API       {audience} (go run ./resource-example serves it)
 clients   demo-service / demo-secret   client_credentials
-          demo-web     / demo-secret   password, refresh_token
-          demo-spa     (public)        refresh_token
+          demo-web     / demo-secret   authorization_code, password, refresh_token
+          demo-spa     (public)        authorization_code, refresh_token
+account   {issuer}/account
+apps      {audience} (open it in a browser; the same command serves them)
 users     alice / wonderland (role admin), bob / builder
 
 Lines to paste:

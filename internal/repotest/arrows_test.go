@@ -73,7 +73,7 @@ var arrows = []room{
 
 	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",
 		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
-	{path: "resource-example", imports: []string{"verifier"}, tests: []string{"authserver/authservertest", "verifier/verifiertest"}},
+	{path: "resource-example", imports: []string{"verifier", "golang.org/x/oauth2"}, tests: []string{"authserver", "internal/browsertest", "authserver/authservertest", "verifier/verifiertest"}},
 }
 
 // goPackage is what `go list -json` says of a package.

@@ -1,0 +1,212 @@
+package authserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"authserver/internal/intake"
+)
+
+// listener is a client that is told of logouts.
+type listener struct {
+	*httptest.Server
+	status int
+	tokens chan string
+}
+
+func newListener(t *testing.T) *listener {
+	l := &listener{status: http.StatusOK, tokens: make(chan string, 100)}
+	l.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" {
+			t.Errorf("%s %v", r.Method, r.Header)
+		}
+		if l.status == http.StatusFound {
+			w.Header().Set("Location", "/elsewhere")
+		}
+		w.WriteHeader(l.status)
+		l.tokens <- r.PostFormValue("logout_token")
+	}))
+	t.Cleanup(l.Close)
+	return l
+}
+
+// idle waits until nothing is under way.
+func (b *backchannel) idle() {
+	for range parallelLogouts {
+		b.turns <- struct{}{}
+	}
+	for range parallelLogouts {
+		<-b.turns
+	}
+}
+
+func (l *listener) got(t *testing.T, want int) (token string) {
+	t.Helper()
+	if len(l.tokens) != want {
+		t.Fatalf("%d logout tokens, want %d", len(l.tokens), want)
+	}
+	for range want {
+		token = <-l.tokens
+	}
+	return token
+}
+
+// due makes all that waits due now.
+func due(t *testing.T, s *Server) (waiting int) {
+	t.Helper()
+	for id, err := range s.store.Linked(t.Context(), notificationIndex) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, record, err := s.backchannel.table.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.NotUntil = 0
+		if !s.backchannel.take(t.Context(), id, record, n) {
+			t.Fatal("not taken")
+		}
+		waiting++
+	}
+	return waiting
+}
+
+func backchannelServer(t *testing.T, l *listener) *Server {
+	return browserServer(t, listensAt(l))
+}
+
+func listensAt(l *listener) func(*Config) {
+	return func(c *Config) {
+		c.OutboundNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Clients[0].BackchannelLogoutURI = l.URL + "/logout?x=1"
+	}
+}
+
+// endedSession signs alice in at the client web, and ends her session.
+func endedSession(t *testing.T, s *Server) *session {
+	t.Helper()
+	started := newBrowser(t, s).signIn("alice-1")
+	for _, client := range []string{"web", "first", "gone"} {
+		if err := s.store.Link(t.Context(), sessionClients(started.ID), client, time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.logOut(t.Context(), started, "test"); err != nil {
+		t.Fatal(err)
+	}
+	return started
+}
+
+// oidcc-backchannel-rp-initiated-logout and ATTACKS BR-15: the logout token.
+func TestLogoutToken(t *testing.T) {
+	l := newListener(t)
+	s := backchannelServer(t, l)
+	ended := endedSession(t, s)
+	s.backchannel.sendDue(t.Context())
+	s.backchannel.idle()
+	token, err := intake.Parse(l.got(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	algorithm, key, ok := s.keys.AccessKey(token.KeyID)
+	if !ok || token.Type != "logout+jwt" || token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}) != nil {
+		t.Errorf("type %s, known key %t", token.Type, ok)
+	}
+	var claims map[string]any
+	if err := json.Unmarshal(token.Payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	events, _ := json.Marshal(claims["events"])
+	if claims["iss"] != testIssuer || claims["aud"] != "web" || claims["sub"] != "alice-1" || claims["sid"] != ended.ID || claims["jti"] == "" ||
+		string(events) != `{"http://schemas.openid.net/event/backchannel-logout":{}}` || claims["exp"].(float64)-claims["iat"].(float64) > 120 || claims["nonce"] != nil {
+		t.Errorf("claims %v", claims)
+	}
+	if due(t, s) != 0 {
+		t.Error("what was sent still waits")
+	}
+}
+
+// ATTACKS BR-14: a client that is down is told later, by whichever instance is there
+// then; one that refuses, or never answers well, is given up on.
+func TestLogoutRetries(t *testing.T) {
+	l := newListener(t)
+	s := backchannelServer(t, l)
+	send := func(s *Server) {
+		t.Helper()
+		s.backchannel.sendDue(t.Context())
+		s.backchannel.idle()
+	}
+	l.status = http.StatusServiceUnavailable
+	endedSession(t, s)
+	send(s)
+	first := l.got(t, 1)
+	send(s) // too early
+	l.got(t, 0)
+
+	// The instance dies; another goes on. Two do, and one wins.
+	other := browserServerWith(t, s, listensAt(l))
+	if due(t, other) != 1 {
+		t.Fatal("nothing waits")
+	}
+	l.status = http.StatusNoContent
+	var both sync.WaitGroup
+	both.Go(func() { other.backchannel.sendDue(t.Context()) })
+	both.Go(func() { s.backchannel.sendDue(t.Context()) })
+	both.Wait()
+	other.backchannel.idle()
+	s.backchannel.idle()
+	if second := l.got(t, 1); second == first {
+		t.Error("the same token was sent twice")
+	}
+	if due(t, s) != 0 {
+		t.Error("what was sent still waits")
+	}
+
+	for status, attempts := range map[int]int{http.StatusBadRequest: 1, http.StatusFound: len(notificationWaits), http.StatusInternalServerError: len(notificationWaits)} {
+		l.status = status
+		endedSession(t, s)
+		for range len(notificationWaits) + 2 {
+			send(s)
+			due(t, s)
+		}
+		l.got(t, attempts)
+		if due(t, s) != 0 {
+			t.Errorf("status %d: it still waits", status)
+		}
+	}
+}
+
+// Nobody waits for a client, and none is asked outside of the allowed networks.
+func TestLogoutDoesNotWait(t *testing.T) {
+	release := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer hanging.Close()
+	defer close(release)
+	l := newListener(t)
+	configure := func(c *Config) { listensAt(l)(c); c.Clients[0].BackchannelLogoutURI = hanging.URL }
+	s := browserServer(t, configure)
+	for range 3 * parallelLogouts {
+		endedSession(t, s) // returns
+	}
+	closed := browserServerWith(t, s, func(c *Config) { listensAt(l)(c); c.OutboundNetworks = nil })
+	closed.backchannel.sendDue(t.Context())
+	closed.backchannel.idle()
+	l.got(t, 0)
+}
+
+// oidcc-frontchannel-rp-initiated-logout: the iframe has iss and sid.
+func TestFrontchannelURL(t *testing.T) {
+	for uri, want := range map[string]string{"https://a.example/out": "?", "https://a.example/out?x=1": "&"} {
+		got := withQuery(withQuery(uri, "iss", testIssuer), "sid", "s 1")
+		if u, err := url.Parse(got); err != nil || u.Query().Get("iss") != testIssuer || u.Query().Get("sid") != "s 1" || !strings.HasPrefix(got, uri+want) {
+			t.Errorf("%s: %s", uri, got)
+		}
+	}
+}
