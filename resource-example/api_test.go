@@ -94,6 +94,49 @@ func TestAPIs(t *testing.T) {
 	}
 }
 
+// A revocation at the real server reaches the sample API, which asks nobody.
+func TestRevocationReaches(t *testing.T) {
+	s := authservertest.New(t, authservertest.Options{})
+	v, err := verifier.New(t.Context(), verifier.Config{Issuer: s.Issuer, Audience: authservertest.Audience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newAPI(v, s.Issuer))
+	defer server.Close()
+	revoked := token(t, s, authservertest.ServiceID, "grant_type=client_credentials&scope=orders:read")
+	other := token(t, s, authservertest.ServiceID, "grant_type=client_credentials&scope=orders:read")
+	for _, access := range []string{revoked, other} {
+		if status, _, body := call(t, "GET", server.URL+"/orders", "", "Bearer "+access); status != 200 {
+			t.Fatalf("before: %d %s", status, body)
+		}
+	}
+	request, err := http.NewRequest("POST", s.Issuer+"/revoke", strings.NewReader("token="+revoked))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(authservertest.ServiceID, authservertest.Secret)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil || response.StatusCode != 200 {
+		t.Fatalf("%v %v", response, err)
+	}
+	response.Body.Close()
+	began := time.Now()
+	for {
+		status, header, _ := call(t, "GET", server.URL+"/orders", "", "Bearer "+revoked)
+		if status == 401 && strings.Contains(header.Get("WWW-Authenticate"), "revoked") {
+			break
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("still %d %s", status, header.Get("WWW-Authenticate"))
+		}
+	}
+	t.Logf("refused after %s", time.Since(began))
+	if status, _, body := call(t, "GET", server.URL+"/orders", "", "Bearer "+other); status != 200 {
+		t.Errorf("another token of the same client: %d %s", status, body)
+	}
+}
+
 func call(t *testing.T, method, url, body, authorization string) (int, http.Header, string) {
 	t.Helper()
 	request, err := http.NewRequest(method, url, strings.NewReader(body))

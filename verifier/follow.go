@@ -40,11 +40,12 @@ type follower struct {
 	patience time.Time     // until when requests wait for that
 	started  bool          // first is closed
 	frames   atomic.Int64  // that were applied
-	noLease  atomic.Bool   // some route accepts tokens while revocations are not known
+	noLease  *atomic.Bool  // some route accepts tokens while revocations are not known
+	held     atomic.Bool   // the issuer counts on the promise of a lease
 }
 
-func newFollower(location string, source *source, keys *keySet) *follower {
-	return &follower{feed: feed.NewFollower(source.config.Issuer), location: location, source: source, keys: keys,
+func newFollower(location string, source *source, keys *keySet, noLease *atomic.Bool) *follower {
+	return &follower{feed: feed.NewFollower(source.config.Issuer), location: location, source: source, keys: keys, noLease: noLease,
 		log: source.config.Logger, first: make(chan struct{}), patience: time.Now().Add(firstFreshFor)}
 }
 
@@ -173,6 +174,9 @@ func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer
 		}
 		if leased && f.noLease.Load() {
 			return errLeaseGivenUp
+		}
+		if frame.Nonce != "" { // the first one of the connection
+			f.held.Store(leased)
 		}
 		acknowledge(frame)
 		watch.Reset(silence)

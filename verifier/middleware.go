@@ -33,6 +33,9 @@ func (v *Verifier) RequireRole(roles ...string) func(http.Handler) http.Handler 
 
 // Protect lets requests through whose token meets the requirement.
 func (v *Verifier) Protect(requirement Requirement) func(http.Handler) http.Handler {
+	if requirement.WhenStale == AcceptUntilExpiry {
+		v.noLease.Store(true)
+	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			claims, err := v.Authenticate(r, requirement)

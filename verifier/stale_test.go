@@ -43,6 +43,10 @@ func TestWhenStale(t *testing.T) {
 	if _, err := verifiers[verifier.AcceptUntilExpiry].Authenticate(bearer(good), verifier.Requirement{WhenStale: verifier.Reject}); err == nil {
 		t.Error("a route that rejects accepts")
 	}
+	// The issuer counts on the lease that this one holds, whatever a route asks for.
+	if _, err := verifiers[verifier.Reject].Authenticate(bearer(good), verifier.Requirement{WhenStale: verifier.AcceptUntilExpiry}); err == nil {
+		t.Error("a verifier with a lease accepts what the feed has not confirmed")
+	}
 	if health := verifiers[verifier.Reject].Health(); !health.Following || health.Ready || health.Stale < time.Second {
 		t.Errorf("while the feed is cut: %+v", health)
 	}

@@ -18,6 +18,11 @@ import (
 //	Introspect         1 second; while the feed is away, each token costs a call to the issuer
 //	AcceptUntilExpiry  1 second, while the feed is away until the token expires
 //
+// A verifier that has nothing but routes with the first two holds a lease, by which
+// the issuer knows when a revocation is enforced here. It counts on it: the first
+// request that is to be accepted until expiry has the lease given up, and before that
+// has happened it is not accepted. Protect and Config give it up in time.
+//
 // While the feed is there, a revocation takes less than the second: about the time
 // to the issuer and back, and 40 ms.
 type WhenStale int
@@ -47,10 +52,12 @@ func (v *Verifier) current(ctx context.Context, token string, e *entry, policy W
 		policy = v.config.WhenStale
 	}
 	if policy == AcceptUntilExpiry {
-		f.noLease.Store(true)
+		v.noLease.Store(true)
 	}
 	switch {
-	case fresh || policy == AcceptUntilExpiry:
+	case fresh:
+		return nil
+	case policy == AcceptUntilExpiry && !f.held.Load():
 		return nil
 	case policy == Introspect:
 		return v.introspect(ctx, token, e)

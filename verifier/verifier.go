@@ -69,6 +69,7 @@ type Verifier struct {
 	keys        *keySet
 	cache       *cache                   // nil for none
 	follower    atomic.Pointer[follower] // nil where there is no feed
+	noLease     atomic.Bool              // some route accepts tokens while revocations are not known
 	metadataURL string                   // of the protected resource metadata, where it is served
 }
 
@@ -84,10 +85,10 @@ func New(ctx context.Context, config Config) (*Verifier, error) {
 	if config.CacheBytes > 0 {
 		v.cache = newCache(config.CacheBytes)
 	}
+	v.noLease.Store(config.WhenStale == AcceptUntilExpiry)
 	v.keys.found = func(found endpoints) {
 		if found.Revocations != "" && v.follower.Load() == nil {
-			f := newFollower(found.Revocations, v.source, v.keys)
-			f.noLease.Store(config.WhenStale == AcceptUntilExpiry)
+			f := newFollower(found.Revocations, v.source, v.keys, &v.noLease)
 			v.follower.Store(f)
 			go f.run(ctx)
 		}
