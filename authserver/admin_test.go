@@ -19,6 +19,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/keys"
 )
 
 // operated is a server with its admin socket and its log.
@@ -441,5 +442,50 @@ func TestAdminClientSecrets(t *testing.T) {
 	}
 	if _, code := o.call(t, "/client/secret", authserver.ClientRef{ClientID: "spa2"}, nil); code != "conflict" {
 		t.Errorf("a secret for a public client: %s", code)
+	}
+}
+
+// A revoked key: dead here, and in the log for verifiers, when the call returns; a
+// repetition tells them again. Whoever asked is in the key log.
+func TestAdminKeyRevoke(t *testing.T) {
+	o := operate(t, nil)
+	access, _ := signIn(t, o.Server, "orders:read")
+	var list authserver.KeyList
+	o.call(t, "/key/list", struct{}{}, &list)
+	kid := list.Rings[0].Keys[0].KeyID
+	if status, code := o.call(t, "/key/revoke", authserver.KeyRef{KeyID: kid}, nil); status != 409 || code != "conflict" {
+		t.Errorf("without a reason: %d %s", status, code)
+	}
+	if introspect(t, o.Server, web, access).body["active"] != true {
+		t.Fatal("the token is not active")
+	}
+	for i := range 2 {
+		if status, code := o.call(t, "/key/revoke", authserver.KeyRef{KeyID: kid, Reason: "stolen"}, nil); status != 200 {
+			t.Fatal(status, code)
+		}
+		events, err := o.Store.Tail(t.Context(), "revocations", 0, 0)
+		if err != nil || len(events) != i+1 || !strings.Contains(string(events[i].Value), `"kid":"`+kid+`"`) {
+			t.Errorf("%d events, %v", len(events), err)
+		}
+	}
+	eventually(t, func() error { // the other instance reads the key set
+		if introspect(t, o.Server, web, access).body["active"] != false {
+			return fmt.Errorf("a token of a revoked key is active")
+		}
+		return nil
+	})
+	var log authserver.KeyLog
+	o.call(t, "/key/log", authserver.KeyLogQuery{Verify: true}, &log)
+	named := fmt.Sprintf("(uid %d)", os.Geteuid())
+	if !slices.ContainsFunc(log.Entries, func(e keys.Entry) bool {
+		return e.Action == keys.ActionRevoke && e.KeyID == kid && e.Reason == "stolen" && strings.Contains(e.Caller, named)
+	}) || log.Verified == nil || len(log.Verified.Problems) > 0 {
+		t.Errorf("the key log: %+v", log)
+	}
+	if status, code := o.call(t, "/key/import", authserver.KeyImport{Ring: "ES256", Key: "-----BEGIN CANARY-----"}, nil); status != 400 {
+		t.Errorf("no key: %d %s", status, code)
+	}
+	if strings.Contains(o.log.String(), "CANARY") {
+		t.Error("what was given as a private key is in the log")
 	}
 }

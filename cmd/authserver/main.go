@@ -48,7 +48,7 @@ func newRootCommand(started time.Time) *cobra.Command {
 		return usageError{withHint(err, "%s --help", command.CommandPath())}
 	})
 	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newStoreCommand(), newTokenCommand(),
-		newClientCommand(), newUserCommand(), newGrantCommand(), newVersionCommand())
+		newKeyCommand(), newClientCommand(), newUserCommand(), newGrantCommand(), newVersionCommand())
 	return root
 }
 
