@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"authserver/bench/internal/process"
+	"authserver/internal/feed"
+	"authserver/verifier"
+)
+
+const pace = 50 * time.Millisecond // between two measured revocations
+
+// crowd is many followers of one server.
+type crowd struct {
+	installed *process.Installation
+	ctx       context.Context
+	stop      context.CancelFunc
+	bytes     atomic.Int64
+	failed    atomic.Pointer[error]
+
+	followers []*follower
+	verifiers []*verifier.Verifier
+
+	frames  sync.Map // cursor → *frame
+	sent    map[feed.Key]time.Time
+	pending sync.Map // key → nothing: measured, and not seen in a frame yet
+	mu      sync.Mutex
+	found   map[feed.Key]string // in which frame it came
+}
+
+// frame is a frame that the first follower to see it has read for all.
+type frame struct{ once sync.Once }
+
+// follower notes when each cursor came.
+type follower struct {
+	mu   sync.Mutex
+	came map[string]time.Time
+}
+
+func newCrowd(installed *process.Installation) *crowd {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &crowd{installed: installed, ctx: ctx, stop: cancel, sent: make(map[feed.Key]time.Time), found: make(map[feed.Key]string)}
+}
+
+// join connects n followers.
+func (c *crowd) join(n int) error {
+	read := func() error { _, err := fetch(c.installed.Base, "identity"); return err }
+	if err := process.Await(read, time.Minute); err != nil {
+		return fmt.Errorf("waiting until the server has read its log: %w", err)
+	}
+	for range min(n, complete) {
+		v, err := verifier.New(c.ctx, verifier.Config{Issuer: c.installed.Base, Audience: process.Resource, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		c.verifiers = append(c.verifiers, v)
+	}
+	var connecting sync.WaitGroup
+	slots := make(chan struct{}, 50)
+	for range max(n-complete, 1) {
+		slots <- struct{}{}
+		f := &follower{came: make(map[string]time.Time)}
+		c.followers = append(c.followers, f)
+		connecting.Go(func() {
+			defer func() { <-slots }()
+			if err := c.connect(f); err != nil {
+				c.failed.Store(&err)
+			}
+		})
+	}
+	connecting.Wait()
+	if err := c.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (c *crowd) connect(f *follower) error {
+	connection, err := net.Dial("tcp", "127.0.0.1:"+c.installed.Port)
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(c.ctx, func() { connection.Close() })
+	fmt.Fprintf(connection, "GET /revocations?nonce=n HTTP/1.1\r\nHost: localhost:%s\r\nAccept: text/event-stream\r\n\r\n", c.installed.Port)
+	lines := bufio.NewReaderSize(connection, 17<<10)
+	status, err := lines.ReadSlice('\n')
+	if err != nil || !bytes.Contains(status, []byte(" 200 ")) {
+		return fmt.Errorf("%s: %w", status, err)
+	}
+	go func() {
+		if err := c.read(f, lines); err != nil && c.ctx.Err() == nil {
+			err = fmt.Errorf("a follower was cut off: %w", err)
+			c.failed.Store(&err)
+		}
+	}()
+	return nil
+}
+
+// read notes cursors. Lines of the stream begin lines of the body, in chunks or not.
+func (c *crowd) read(f *follower, lines *bufio.Reader) error {
+	cursor := ""
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		c.bytes.Add(int64(len(line)))
+		if id, ok := bytes.CutPrefix(line, []byte("id: ")); ok {
+			now := time.Now()
+			cursor = string(bytes.TrimSpace(id))
+			f.mu.Lock()
+			if _, known := f.came[cursor]; !known {
+				f.came[cursor] = now
+			}
+			f.mu.Unlock()
+		} else if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+			shared, _ := c.frames.LoadOrStore(cursor, &frame{})
+			shared.(*frame).once.Do(func() { err = c.look(cursor, data) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// look finds measured revocations in a frame.
+func (c *crowd) look(cursor string, data []byte) error {
+	_, rest, _ := bytes.Cut(data, []byte("."))
+	payload, _, _ := bytes.Cut(rest, []byte("."))
+	text, err := base64.RawURLEncoding.DecodeString(string(payload))
+	if err != nil {
+		return err
+	}
+	var read feed.Frame
+	if err := json.Unmarshal(text, &read); err != nil {
+		return err
+	}
+	for _, entry := range read.Revoked {
+		if _, measured := c.pending.LoadAndDelete(entry.Key); measured {
+			c.mu.Lock()
+			c.found[entry.Key] = cursor
+			c.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// measure revokes a token and returns how long each package verifier took to refuse it.
+func (c *crowd) measure(revoker *revoker, token minted) ([]time.Duration, error) {
+	for _, v := range c.verifiers {
+		if _, err := v.Verify(c.ctx, token.raw); err != nil {
+			return nil, fmt.Errorf("a verifier refuses a good token: %w", err)
+		}
+	}
+	c.pending.Store(token.key, nil)
+	next := time.Now().Add(pace)
+	began := time.Now()
+	c.sent[token.key] = began
+	took := make([]time.Duration, len(c.verifiers))
+	var waiting sync.WaitGroup
+	for i, v := range c.verifiers {
+		waiting.Go(func() {
+			for took[i] == 0 && time.Since(began) < 30*time.Second {
+				if _, err := v.Verify(c.ctx, token.raw); err != nil {
+					took[i] = time.Since(began)
+					return
+				}
+				time.Sleep(500 * time.Microsecond)
+			}
+		})
+	}
+	if err := revoker.revoke(token.raw); err != nil {
+		return nil, err
+	}
+	waiting.Wait()
+	time.Sleep(time.Until(next))
+	return took, nil
+}
+
+// arrivals returns how long each measured revocation took to each follower.
+func (c *crowd) arrivals() ([]time.Duration, error) {
+	if err := c.failed.Load(); err != nil {
+		return nil, *err
+	}
+	var all []time.Duration
+	for key, began := range c.sent {
+		cursor, ok := c.found[key]
+		if !ok {
+			return nil, fmt.Errorf("a revocation came in no frame: %w", io.ErrUnexpectedEOF)
+		}
+		for _, f := range c.followers {
+			f.mu.Lock()
+			came, ok := f.came[cursor]
+			f.mu.Unlock()
+			if !ok {
+				return nil, fmt.Errorf("a frame did not come to a follower: %w", io.ErrUnexpectedEOF)
+			}
+			all = append(all, came.Sub(began))
+		}
+	}
+	return all, nil
+}
