@@ -89,6 +89,9 @@ type Resource struct {
 	Identifier string   `yaml:"identifier"` // absolute URI without fragment; the aud of its tokens
 	Scopes     []string `yaml:"scopes"`     // the scopes that belong to it; a scope belongs to one resource
 	Algorithm  string   `yaml:"algorithm"`  // signs its tokens; the first of keys.algorithms by default
+	// StatusList gives its tokens a status claim (draft-ietf-oauth-status-list), for
+	// resource servers that follow no feed. Each token costs one write to the store.
+	StatusList bool `yaml:"status_list"`
 }
 
 // Client is an OAuth client, with the metadata names of RFC 7591 §2 where it has

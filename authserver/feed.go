@@ -32,6 +32,7 @@ func (s *Server) Run(ctx context.Context) {
 	running.Go(func() { s.feed.follow(ctx) })
 	running.Go(func() { s.feed.publish(ctx) })
 	running.Go(func() { s.feed.stayRegistered(ctx) })
+	running.Go(func() { s.statuses.follow(ctx) })
 	running.Go(func() { s.backchannel.run(ctx) })
 	<-ctx.Done()
 	s.feed.end()

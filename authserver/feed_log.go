@@ -162,6 +162,13 @@ func (f *revocationFeed) known() bool {
 	return !f.read.asOf.IsZero()
 }
 
+// asOf is the instant up to which all revocations are known here.
+func (f *revocationFeed) asOf() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.read.asOf
+}
+
 // pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)

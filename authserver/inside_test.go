@@ -49,6 +49,7 @@ func insideServer(t testing.TB, opened store.Store, master keys.MasterKey) *Serv
 	s, err := New(Config{Issuer: insideIssuer, Store: opened, Keys: manager, Logger: logger,
 		Resources: []Resource{{Identifier: "https://api.example.com"}},
 		Clients: []Client{{ClientID: "web", ClientSecret: insideSecret, Scope: "roles"},
+			{ClientID: "service", ClientSecret: insideSecret, GrantTypes: []string{"client_credentials"}, Scope: "roles"},
 			{ClientID: "api", ClientSecret: insideSecret, Resource: "https://api.example.com"}}})
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ type resourceRegistry struct {
 	described []Resource
 	issuer    string
 	algorithm map[string]string // by identifier: what signs its tokens
+	listed    map[string]bool   // by identifier: its tokens have a place in a status list
 	owner     map[string]string // by scope: the identifier of its resource server
 	only      string            // the identifier when there is just one
 	fallback  string            // the default algorithm
@@ -25,10 +26,12 @@ func newResourceRegistry(c Config, defaultAlgorithm string) resourceRegistry {
 		issuer:    c.Issuer,
 		algorithm: make(map[string]string),
 		owner:     make(map[string]string),
+		listed:    make(map[string]bool),
 		fallback:  defaultAlgorithm,
 	}
 	for _, resource := range c.Resources {
 		registry.algorithm[resource.Identifier] = resource.Algorithm
+		registry.listed[resource.Identifier] = resource.StatusList
 		for _, scope := range resource.Scopes {
 			registry.owner[scope] = resource.Identifier
 		}

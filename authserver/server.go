@@ -53,6 +53,7 @@ type Server struct {
 	passwords *passwordHasher
 	throttle  throttle
 	feed      *revocationFeed
+	statuses  *statusLists
 	proxies   trustedProxies
 	cursors   keys.Box // of the operators' lists
 	source    string   // of the configuration, for messages to operators
@@ -105,6 +106,7 @@ func (s *Server) routeTable() []route {
 		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
 		{"/revocations", append(get, post...), corsNone, "revocations_endpoint", http.HandlerFunc(s.handleRevocations)},
 		{"/userinfo", []string{http.MethodGet, http.MethodPost}, corsRegistered, "userinfo_endpoint", s.serveJSON("userinfo", s.handleUserInfo)},
+		{statusListPath + "{list}", get, corsAny, "", http.HandlerFunc(s.handleStatusList)},
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
 	if s.login != nil {
@@ -181,6 +183,7 @@ func New(c Config) (*Server, error) {
 	if s.feed, err = newRevocationFeed(s); err != nil {
 		return nil, err
 	}
+	s.statuses = newStatusLists(s)
 	if s.interactionBox, err = c.Keys.Box("interaction"); err != nil {
 		return nil, err
 	}

@@ -109,8 +109,14 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 			claims.Roles = subject.roles
 		}
 	}
+	if s.resources.listed[a.Resource] {
+		claims.Status = s.statuses.place()
+	}
 	access, err := s.sign(s.resources.algorithmFor(a.Resource), accesstoken.Type, claims)
 	if err != nil {
+		return tokenResponse{}, err
+	}
+	if err := s.statuses.note(ctx, access, claims); err != nil {
 		return tokenResponse{}, err
 	}
 	response := tokenResponse{

@@ -27,6 +27,7 @@ type Claims struct {
 	PreferredUsername string        `json:"preferred_username,omitempty"`
 	Roles             []string      `json:"roles,omitempty"` // RFC 9068 §2.2.3.1
 	Confirmation      *Confirmation `json:"cnf,omitempty"`   // RFC 7800
+	Status            *Status       `json:"status,omitempty"`
 
 	NotBefore int64 `json:"nbf,omitempty"` // of other issuers; ours never set it
 }
@@ -35,6 +36,18 @@ type Claims struct {
 type Confirmation struct {
 	JWKThumbprint  string `json:"jkt,omitempty"`      // RFC 9449 §6.1
 	X509Thumbprint string `json:"x5t#S256,omitempty"` // RFC 8705 §3.1
+}
+
+// Status says where to look whether the token was revoked
+// (draft-ietf-oauth-status-list §6.2).
+type Status struct {
+	List StatusListEntry `json:"status_list"`
+}
+
+// StatusListEntry is one place in one Token Status List.
+type StatusListEntry struct {
+	Index uint32 `json:"idx"`
+	URI   string `json:"uri"`
 }
 
 // Audience is one or more resource identifiers: a JSON string when there is one,

@@ -2,7 +2,9 @@ package feed
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"authserver/internal/accesstoken"
@@ -48,6 +50,29 @@ func KeyOf(level Level, value string) Key {
 type Subjects struct {
 	keys     [len(levels)]Key
 	issuedAt uint32
+}
+
+// MarshalText implements encoding.TextMarshaler: base64url of the keys and the iat.
+func (s Subjects) MarshalText() ([]byte, error) {
+	var encoded []byte
+	for _, key := range s.keys {
+		encoded = binary.BigEndian.AppendUint64(encoded, uint64(key))
+	}
+	return base64.RawURLEncoding.AppendEncode(nil, binary.BigEndian.AppendUint32(encoded, s.issuedAt)), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler. Levels that were added since
+// have no key.
+func (s *Subjects) UnmarshalText(text []byte) error {
+	encoded, err := base64.RawURLEncoding.Strict().AppendDecode(nil, text)
+	if err != nil || len(encoded) < 4 || len(encoded)%8 != 4 || len(encoded) > 8*len(levels)+4 {
+		return errors.New("a token's keys are not as they are written")
+	}
+	*s = Subjects{issuedAt: binary.BigEndian.Uint32(encoded[len(encoded)-4:])}
+	for i := range len(encoded) / 8 {
+		s.keys[i] = Key(binary.BigEndian.Uint64(encoded[8*i:]))
+	}
+	return nil
 }
 
 var levels = [...]Level{Token, Grant, Session, Subject, Client, KeyID, Issuer}
