@@ -113,9 +113,9 @@ func (c *Config) complete() error {
 	}
 	switch {
 	case c.Leeway < 0 || c.Leeway > time.Minute:
-		return fmt.Errorf("Leeway is %s; allowed are up to 1m0s", c.Leeway)
+		return fmt.Errorf("the Leeway is %s; allowed are up to 1m0s", c.Leeway)
 	case c.Audience == "":
-		return errors.New("Audience is empty; it is the identifier of this API that the issuer has configured")
+		return errors.New("the Audience is empty; it is the identifier of this API that the issuer has configured")
 	case c.WhenStale < Reject || c.WhenStale > AcceptUntilExpiry:
 		return fmt.Errorf("WhenStale is %d; allowed are Reject, Introspect and AcceptUntilExpiry", c.WhenStale)
 	case c.WhenStale == Introspect && c.ClientID == "":

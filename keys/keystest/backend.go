@@ -103,7 +103,7 @@ func sign(ctx context.Context, h Harness) error {
 	return each(ctx, h, func(b keys.Backend, key made) error {
 		signer, err := b.Open(ctx, key.place, key.handle)
 		if err != nil {
-			return fmt.Errorf("Open finds what Generate made: %w", err)
+			return fmt.Errorf("a Backend opens what it generated: %w", err)
 		}
 		if id, err := keys.Thumbprint(signer.Public()); err != nil || id != key.place.KeyID {
 			return fmt.Errorf("a signer has the public half that Generate returned: %v", err)
@@ -169,7 +169,7 @@ func places(ctx context.Context, h Harness) error {
 			"a key of another algorithm": {place: func(p keys.Place) keys.Place { p.Algorithm = "PS512"; return p }(key.place), handle: key.handle},
 		} {
 			if _, err := b.Open(ctx, c.place, c.handle); err == nil {
-				return fmt.Errorf("Open opens a key in its own place only, not %s", name)
+				return fmt.Errorf("a Backend opens a key in its own place only, not %s", name)
 			}
 		}
 		return nil
@@ -180,7 +180,7 @@ func junkHandles(ctx context.Context, h Harness) error {
 	return each(ctx, h, func(b keys.Backend, key made) error {
 		for _, handle := range [][]byte{nil, {}, []byte("junk"), key.handle[:len(key.handle)-1], append(bytes.Clone(key.handle), 'x')} {
 			if _, err := b.Open(ctx, key.place, handle); err == nil {
-				return fmt.Errorf("Open refuses a handle that it did not make: %q", handle)
+				return fmt.Errorf("a Backend refuses a handle that it did not make: %q", handle)
 			}
 		}
 		return nil
