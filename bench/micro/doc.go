@@ -1,0 +1,7 @@
+// Package micro measures single operations inside one process: their time and,
+// what no other work on the machine disturbs, their allocations.
+//
+//	go test -run xxx -bench . -benchmem ./micro
+//	go test ./micro                    fails when an operation allocates 10 % more than allocations.txt says
+//	go test ./micro -update            writes allocations.txt
+package micro

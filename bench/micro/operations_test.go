@@ -1,0 +1,201 @@
+package micro
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"authserver/authserver"
+	"authserver/authserver/authservertest"
+	"authserver/internal/intake"
+	"authserver/internal/redistest"
+	"authserver/keys"
+	"authserver/store"
+	"authserver/store/boltstore"
+	"authserver/store/redisstore"
+	"authserver/verifier"
+)
+
+// measured is one operation that is called again and again.
+type measured struct {
+	name string
+	call func() error
+}
+
+// all returns every operation that is measured: the server's on both stores, and
+// those of its parts.
+func all(t testing.TB) []measured {
+	embedded, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { embedded.Close() })
+	redis, err := redisstore.Open(t.Context(), redisstore.Options{
+		URL: redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always").URL(), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { redis.Close() })
+	return slices.Concat(endpoints(t, "embedded", embedded), endpoints(t, "Redis", redis),
+		methods(t, "embedded", embedded), methods(t, "Redis", redis), parts(t))
+}
+
+// endpoints are the server's operations on one store.
+func endpoints(t testing.TB, name string, s store.Store) []measured {
+	var config authserver.Config
+	authservertest.New(t, authservertest.Options{Store: s, Configure: func(c *authserver.Config) {
+		c.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil)) // as in production
+		for i := range c.Clients {
+			if c.Clients[i].ClientID == authservertest.WebID {
+				c.Clients[i].GrantTypes = append(c.Clients[i].GrantTypes, "client_credentials")
+			}
+		}
+		config = *c
+	}})
+	server, err := authserver.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := endpoint{server.Handler()}
+	first, err := e.token(url.Values{"grant_type": {"password"}, "username": {authservertest.Username}, "password": {authservertest.Password}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := first
+	return []measured{
+		{name + ": token, client_credentials", func() error {
+			_, err := e.token(url.Values{"grant_type": {"client_credentials"}})
+			return err
+		}},
+		{name + ": token, refresh_token", func() (err error) {
+			current, err = e.token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {current.Refresh}})
+			return err
+		}},
+		{name + ": introspect", func() error {
+			body, err := e.post("/introspect", url.Values{"token": {first.Access}})
+			if err == nil && !strings.Contains(string(body), `"active":true`) {
+				err = fmt.Errorf("%s", body)
+			}
+			return err
+		}},
+		{name + ": jwks", func() error { return e.get("/.well-known/jwks.json") }},
+		{name + ": metadata", func() error { return e.get("/.well-known/openid-configuration") }},
+	}
+}
+
+// parts are what the server and resource servers are made of.
+func parts(t testing.TB) []measured {
+	running := authservertest.New(t, authservertest.Options{})
+	token, err := running.Keys.Sign("ES256", "at+jwt", fmt.Appendf(nil, `{"iss":%q,"sub":"alice","aud":%q,"client_id":"web","scope":"orders:read",`+
+		`"jti":"0123456789abcdef0123456789abcdef","iat":%d,"exp":%d,"grant_id":"0123456789abcdef0123456789abcdef"}`,
+		running.Issuer, authservertest.Audience, time.Now().Unix(), time.Now().Add(time.Hour).Unix()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]measured{
+		{"sign ES256", func() error {
+			_, err := running.Keys.Sign("ES256", "at+jwt", []byte(`{"iss":"https://auth.example.com","sub":"alice"}`))
+			return err
+		}},
+		{"sign refresh token", func() error {
+			_, err := running.Keys.Sign(keys.RefreshRing, "rt+jwt", []byte(`{"iss":"https://auth.example.com","sub":"alice"}`))
+			return err
+		}},
+		{"parse a token", func() error {
+			_, err := intake.Parse(token)
+			return err
+		}},
+	}, verifications(t, running.Issuer, token)...)
+}
+
+func verifications(t testing.TB, issuer, token string) []measured {
+	var list []measured
+	for _, kind := range []struct {
+		name  string
+		cache int
+	}{{"verify, first look", -1}, {"verify, second look", 1 << 20}} {
+		v, err := verifier.New(t.Context(), verifier.Config{
+			Issuer: issuer, Audience: authservertest.Audience, CacheBytes: kind.cache, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, measured{kind.name, func() error {
+			_, err := v.Verify(t.Context(), token)
+			return err
+		}})
+	}
+	return list
+}
+
+// methods are those of a store.
+func methods(t testing.TB, name string, s store.Store) []measured {
+	ctx, value, later := context.Background(), make([]byte, 300), time.Now().Add(time.Hour)
+	if err := s.Create(ctx, "present", value, later); err != nil {
+		t.Fatal(err)
+	}
+	version, n := uint64(1), 0 // of present, and of keys made
+	next := func() string { n++; return fmt.Sprintf("key/%d", n) }
+	return []measured{
+		{name + " store: Get", func() error { _, err := s.Get(ctx, "present"); return err }},
+		{name + " store: Create", func() error { return s.Create(ctx, next(), value, later) }},
+		{name + " store: Swap", func() error {
+			record, err := s.Swap(ctx, "present", version, nil, later)
+			version = record.Version
+			return err
+		}},
+		{name + " store: Delete", func() error { return s.Delete(ctx, next()) }},
+		{name + " store: Add", func() error { _, err := s.Add(ctx, "counter", 1, time.Hour); return err }},
+		{name + " store: Link", func() error { return s.Link(ctx, "index", next(), later) }},
+		{name + " store: Append", func() error { _, err := s.Append(ctx, "log", value, store.KeepAll); return err }},
+	}
+}
+
+// endpoint calls a handler without a network.
+type endpoint struct{ handler http.Handler }
+
+type tokens struct {
+	Access  string `json:"access_token"`
+	Refresh string `json:"refresh_token"`
+}
+
+func (e endpoint) token(form url.Values) (tokens, error) {
+	var answer tokens
+	body, err := e.post("/token", form)
+	if err == nil {
+		err = json.Unmarshal(body, &answer)
+	}
+	return answer, err
+}
+
+func (e endpoint) post(path string, form url.Values) ([]byte, error) {
+	request := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(authservertest.WebID, authservertest.Secret)
+	return e.serve(request)
+}
+
+func (e endpoint) get(path string) error {
+	_, err := e.serve(httptest.NewRequest(http.MethodGet, path, nil))
+	return err
+}
+
+func (e endpoint) serve(request *http.Request) ([]byte, error) {
+	recorder := httptest.NewRecorder()
+	e.handler.ServeHTTP(recorder, request)
+	if recorder.Code != http.StatusOK {
+		return nil, fmt.Errorf("%d %s", recorder.Code, recorder.Body)
+	}
+	return recorder.Body.Bytes(), nil
+}
