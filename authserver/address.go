@@ -18,6 +18,9 @@ func (p trustedProxies) clientAddress(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	address := peer.Addr().Unmap()
+	if !p.trusts(address) {
+		return address.WithZone("")
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && p.trusts(address); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))

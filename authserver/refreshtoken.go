@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"authserver/internal/intake"
@@ -25,6 +26,35 @@ type refreshClaims struct {
 	IssuedAt     int64    `json:"iat"`
 	Expires      int64    `json:"exp"`
 	GrantExpires int64    `json:"grant_exp"`
+}
+
+// set takes one claim: each of the type that it has here, and never null.
+func (c *refreshClaims) set(name, value []byte) (err error) {
+	switch string(name) {
+	case "iss":
+		c.Issuer, err = intake.Text(value)
+	case "aud":
+		c.Audience, err = intake.Text(value)
+	case "sub":
+		c.Subject, err = intake.Text(value)
+	case "client_id":
+		c.ClientID, err = intake.Text(value)
+	case "scope":
+		c.Scope, err = intake.Text(value)
+	case "resources":
+		c.Resources, err = intake.Texts(value)
+	case "grant_id":
+		c.GrantID, err = intake.Text(value)
+	case "gen":
+		c.Generation, err = strconv.ParseUint(string(value), 10, 64)
+	case "iat":
+		c.IssuedAt, err = intake.Integer(value)
+	case "exp":
+		c.Expires, err = intake.Integer(value)
+	case "grant_exp":
+		c.GrantExpires, err = intake.Integer(value)
+	}
+	return err
 }
 
 func (s *Server) refreshClaims(a Authorization) refreshClaims {
@@ -65,7 +95,7 @@ func (s *Server) readRefreshToken(token *intake.Token) (refreshClaims, error) {
 	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
 		return claims, err
 	}
-	if err := intake.Decode(token.Payload, &claims); err != nil {
+	if err := intake.Members(token.Payload, claims.set); err != nil {
 		return claims, err
 	}
 	switch {

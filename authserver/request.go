@@ -88,10 +88,10 @@ func (f form) wellFormed() error {
 func (f form) repeated(name string) bool { return len(f.values[name]) > 1 && !repeatable[name] }
 
 func (f form) malformed(name string) bool {
-	return slices.ContainsFunc(append(slices.Clone(f.values[name]), name), func(text string) bool {
-		return !utf8.ValidString(text) || strings.ContainsFunc(text, isControl)
-	})
+	return !isText(name) || slices.ContainsFunc(f.values[name], func(value string) bool { return !isText(value) })
 }
+
+func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, isControl) }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -49,8 +50,9 @@ func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error
 		return nil, err
 	}
 	s.metrics.tokens.WithLabelValues(name).Inc()
-	s.log.Info("token issued", "event", "token", "grant_type", name, "client_id", c.id, "sub", authorization.Grant.Subject,
-		"grant_id", authorization.GrantID, "jti", authorization.TokenID, "scope", response.Scope, "aud", authorization.Resource)
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "token issued", slog.String("event", "token"), slog.String("grant_type", name),
+		slog.String("client_id", c.id), slog.String("sub", authorization.Grant.Subject), slog.String("grant_id", authorization.GrantID),
+		slog.String("jti", authorization.TokenID), slog.String("scope", response.Scope), slog.String("aud", authorization.Resource))
 	return response, nil
 }
 
