@@ -2,6 +2,7 @@ package micro
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -38,14 +39,9 @@ func TestAllocations(t *testing.T) {
 	}
 	var text strings.Builder
 	for _, m := range all(t) {
-		var failure error
-		found := testing.AllocsPerRun(300, func() {
-			if err := m.call(); err != nil {
-				failure = err
-			}
-		})
-		if failure != nil {
-			t.Fatalf("%s: %v", m.name, failure)
+		found, err := allocations(m.call)
+		if err != nil {
+			t.Fatalf("%s: %v", m.name, err)
 		}
 		fmt.Fprintf(&text, "%4.0f %s\n", found, m.name)
 		if allowed, known := before[m.name]; !known && !*update {
@@ -59,6 +55,18 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// allocations counts those of one call. Others in the process allocate as well, now
+// and then, so the least of several counts is the call's own.
+func allocations(call func() error) (least float64, err error) {
+	for i := range 10 {
+		found := testing.AllocsPerRun(30, func() { err = errors.Join(err, call()) })
+		if i == 0 || found < least {
+			least = found
+		}
+	}
+	return least, err
 }
 
 func read() (map[string]float64, error) {
