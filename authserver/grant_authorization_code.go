@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"authserver/keys"
 	"authserver/store"
 )
 
@@ -56,6 +57,9 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if _, err := s.mayHold(ctx, grant); err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
 		return Authorization{}, err
 	}
+	if err := g.ready(c, resource, scope); err != nil { // nor for tokens that there are no keys for
+		return Authorization{}, err
+	}
 	if s.sessionTimes.KeepOfflineAccess && slices.Contains(allowed, "offline_access") {
 		grant.SessionID = "" // it outlives the session, so it is not of it
 	}
@@ -68,6 +72,23 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	}
 	authorization.Scope, authorization.Nonce = scope, redeemed.Nonce
 	return authorization, nil
+}
+
+// ready returns an error when the tokens of a code cannot be signed now.
+func (g authorizationCodeGrant) ready(c *client, resource string, scope []string) error {
+	rings := []string{g.server.resources.algorithmFor(resource)}
+	if c.may("refresh_token") {
+		rings = append(rings, keys.RefreshRing)
+	}
+	if slices.Contains(scope, "openid") {
+		rings = append(rings, g.server.idTokenAlgorithm(c))
+	}
+	for _, ring := range rings {
+		if err := g.server.keys.Ready(ring); err != nil {
+			return unavailable(fmt.Errorf("signing: %w", err))
+		}
+	}
+	return nil
 }
 
 // spend lets the first caller pass. Any other has presented what only the client

@@ -344,6 +344,11 @@ func TestDefaultAlgorithmIsRS256(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := b.server.keys.Ready("RS256"); err != nil { // too early: nothing is spent
+		if a := b.exchange("web", code); a.status != 503 {
+			t.Errorf("without a key: %d %v", a.status, a.body)
+		}
+	}
 	for { // until Run has made the key
 		if _, err := b.server.sign(b.server.idTokenAlgorithm(c), idTokenType, json.RawMessage("{}")); err == nil {
 			break

@@ -55,7 +55,9 @@ func (s *Server) cookieName(name string) string {
 	if s.https {
 		return "__Host-" + name
 	}
-	return name // of a loopback issuer: __Host- needs Secure
+	// Of a loopback issuer: __Host- needs Secure. The name is long because cookies of
+	// all ports of a host are one jar, and many frameworks call theirs "session".
+	return "authserver-" + name
 }
 
 // cookieValue returns the value of one of our cookies, and "" when there is none or

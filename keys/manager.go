@@ -249,6 +249,19 @@ func (m *Manager) Sign(ring, typ string, payload []byte) (string, error) {
 	return token, nil
 }
 
+// Ready returns the error that Sign would fail with now for want of a key or a lease,
+// for those who have something to lose when they find out too late.
+func (m *Manager) Ready(ring string) error {
+	n := m.current.Load()
+	switch {
+	case !m.leased(n):
+		return ErrLease
+	case n.signers[ring] == nil:
+		return n.noKey(ring, m.config)
+	}
+	return nil
+}
+
 // Default returns the algorithm, and so the ring, that signs where none is named.
 func (m *Manager) Default() string { return m.config.Algorithms[0] }
 

@@ -4,6 +4,7 @@ package authservertest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -49,6 +50,8 @@ type Options struct {
 	MasterKey keys.MasterKey           // instead of a new one
 	Configure func(*authserver.Config) // changes the configuration before the start
 	Localhost bool                     // the issuer is http://localhost:…, where browsers have passkeys
+	// Algorithms are those of the keys, ES256 when empty. RS256 takes a while to begin.
+	Algorithms []string
 }
 
 // New starts a server that lives as long as the test.
@@ -77,9 +80,12 @@ func New(t testing.TB, options Options) *Server {
 		}
 		options.MasterKey = made
 	}
+	if len(options.Algorithms) == 0 {
+		options.Algorithms = []string{"ES256"}
+	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	manager, err := keys.Open(t.Context(), keys.Config{
-		Store: authserver.KeyStore(s.Store), MasterKey: options.MasterKey, Issuer: s.Issuer, Algorithms: []string{"ES256"},
+		Store: authserver.KeyStore(s.Store), MasterKey: options.MasterKey, Issuer: s.Issuer, Algorithms: options.Algorithms,
 		RotateEvery: 2160 * time.Hour, PublishBefore: 24 * time.Hour, CacheFor: 10 * time.Minute,
 		TokenLifetime: time.Hour, RefreshLifetime: 8760 * time.Hour, Logger: logger,
 	})
@@ -91,6 +97,14 @@ func New(t testing.TB, options Options) *Server {
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); manager.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-stopped })
+	for _, algorithm := range options.Algorithms {
+		for _, err := manager.Sign(algorithm, "JWT", nil); err != nil; _, err = manager.Sign(algorithm, "JWT", nil) {
+			if !errors.Is(err, keys.ErrNoKey) {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 	config := Config(s.Issuer)
 	config.Store, config.Keys, config.Logger = s.Store, manager, logger
 	if config.Login, err = login.New(login.Branding{}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 
@@ -64,7 +65,7 @@ func dev(ctx context.Context, address string, out io.Writer) (err error) {
 	}
 	config := demoConfig("http://localhost:"+port, data)
 	return serve(ctx, config, listener, newLogger("warn"), func(*openedStore) {
-		fmt.Fprint(out, strings.NewReplacer("{issuer}", config.Issuer, "{audience}", demoAudience,
+		fmt.Fprint(out, strings.NewReplacer("{issuer}", config.Issuer, "{audience}", demoAudience, "{spa}", url.QueryEscape(demoAudience+"/spa"),
 			"{socket}", adminSocket(config.Data), "{program}", program).Replace(demoText))
 	})
 }
@@ -80,7 +81,8 @@ func demoConfig(issuer, data string) *config {
 			{ClientID: "demo-service", ClientSecret: "demo-secret", GrantTypes: []string{"client_credentials"}, Scope: scope},
 			{ClientID: "demo-web", ClientName: "Orders, from a server", ClientSecret: "demo-secret", GrantTypes: users, Scope: people,
 				RedirectURIs: []string{demoAudience + "/callback"}, PostLogoutRedirectURIs: []string{demoAudience + "/web"}},
-			{ClientID: "demo-spa", ClientName: "Orders, in the browser", TokenEndpointAuthMethod: "none", GrantTypes: users[1:], Scope: people,
+			{ClientID: "demo-spa", ClientName: "Orders, in the browser", TokenEndpointAuthMethod: "none", IDTokenSignedResponseAlg: "ES256",
+				GrantTypes: users[1:], Scope: people,
 				RedirectURIs: []string{demoAudience + "/spa"}, PostLogoutRedirectURIs: []string{demoAudience + "/spa"}},
 		},
 		Scopes: []authserver.Scope{
@@ -90,8 +92,8 @@ func demoConfig(issuer, data string) *config {
 		Branding: brandingConfig{Name: "Demo"},
 		// Hashes of the public passwords, so that the start need not compute them.
 		Users: []authserver.User{
-			{Username: "alice", Roles: []string{"admin"}, PasswordHash: demoAlice},
-			{Username: "bob", PasswordHash: demoBob},
+			{Username: "alice", Roles: []string{"admin"}, PasswordHash: demoAlice, Claims: map[string]any{"name": "Alice Liddell", "email": "alice@example.com"}},
+			{Username: "bob", PasswordHash: demoBob, Claims: map[string]any{"name": "Bob Builder", "email": "bob@example.com"}},
 		},
 	}
 	config.setDefaults()
@@ -118,7 +120,13 @@ curl -s {issuer}/.well-known/jwks.json; echo
 TOKEN=$(curl -s -u demo-service:demo-secret -d grant_type=client_credentials -d scope=orders:read {issuer}/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
 curl -s -H "Authorization: Bearer $TOKEN" {audience}/orders; echo
 
-# tokens for a person, with name and roles
+# a person signs in: open this address, allow it, and paste the address where you end up
+echo '{issuer}/authorize?client_id=demo-spa&redirect_uri={spa}&response_type=code&scope=openid+profile+roles+orders:read&state=demo&code_challenge_method=S256&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM'
+read -r ADDRESS
+CODE=$(echo "$ADDRESS" | sed 's/.*[?&]code=\([^&]*\).*/\1/')
+curl -s -d grant_type=authorization_code -d client_id=demo-spa -d code=$CODE -d code_verifier=dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk {issuer}/token; echo
+
+# tokens for a person without a browser, with name and roles
 ANSWER=$(curl -s -u demo-web:demo-secret -d grant_type=password -d username=alice -d password=wonderland -d scope="profile roles orders:read orders:write" {issuer}/token); echo "$ANSWER"
 
 # the next tokens, for the refresh token

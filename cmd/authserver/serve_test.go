@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/authserver/authservertest"
 	"authserver/internal/redistest"
 )
 
@@ -196,11 +197,18 @@ func TestDevLines(t *testing.T) {
 	}
 	// The sample API is not running here; its line is tested in resource-example.
 	lines = strings.ReplaceAll(lines, "curl -s -H", "true -H")
-	output, err := exec.Command("bash", "-c", lines+"\necho; echo token: $TOKEN").CombinedOutput()
+	_, address, _ := strings.Cut(lines, "echo '")
+	address, _, _ = strings.Cut(address, "'")
+	visitor := authservertest.NewVisitor(t)
+	visitor.Until = demoAudience + "/spa"
+	_, end := visitor.Visit(t, address)
+	shell := exec.Command("bash", "-c", lines+"\necho; echo token: $TOKEN")
+	shell.Stdin = strings.NewReader(end.String() + "\n")
+	output, err := shell.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"active":`, "user bob: disabled"} {
+	for _, want := range []string{"token: eyJ", `"refresh_token":"eyJ`, `"id_token":"eyJ`, `"active":`, "user bob: disabled"} {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("missing %s in:\n%s", want, output)
 		}

@@ -54,6 +54,7 @@ var arrows = []room{
 	{path: "internal/accesstoken", imports: []string{"internal/intake"}},
 	{path: "internal/feed", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
 	{path: "internal/intake", imports: []string{jose}},
+	{path: "internal/interop", tests: []string{"authserver", "authserver/authservertest", "github.com/coreos/go-oidc/v3", "golang.org/x/oauth2"}},
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
 
@@ -72,7 +73,7 @@ var arrows = []room{
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",
-		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest"}},
+		"internal/intake", cobra, yamlModule, terminal, prometheus}, tests: []string{"internal/redistest", "authserver/authservertest"}},
 	{path: "resource-example", imports: []string{"verifier", "golang.org/x/oauth2"}, tests: []string{"authserver", "internal/browsertest", "authserver/authservertest", "verifier/verifiertest"}},
 }
 
