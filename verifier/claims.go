@@ -28,10 +28,10 @@ type Claims struct {
 	PreferredUsername string
 	Roles             []string
 
-	payload []byte
+	payload string
 }
 
-func newClaims(c accesstoken.Claims, payload []byte) *Claims {
+func newClaims(c accesstoken.Claims, payload string) *Claims {
 	claims := &Claims{
 		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
 		IssuedAt: time.Unix(c.IssuedAt, 0), Expires: time.Unix(c.Expires, 0), GrantID: c.GrantID,
@@ -72,7 +72,7 @@ func (c *Claims) HasRole(role string) bool { return slices.Contains(c.Roles, rol
 // Decode reads all claims of the token, those without a field here too, into a
 // struct or a map as encoding/json does.
 func (c *Claims) Decode(into any) error {
-	if err := json.Unmarshal(c.payload, into); err != nil {
+	if err := json.Unmarshal([]byte(c.payload), into); err != nil {
 		return fmt.Errorf("verifier: reading the claims: %w", err)
 	}
 	return nil

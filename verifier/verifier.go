@@ -218,7 +218,8 @@ func (v *Verifier) examine(ctx context.Context, token string) (*entry, error) {
 	if err := parsed.Verify(key.Key); err != nil {
 		return nil, invalidToken(BadSignature, "the signature is not valid")
 	}
-	claims, err := accesstoken.Decode(parsed.Payload)
+	payload := string(parsed.Payload)
+	claims, err := accesstoken.DecodeText(payload)
 	if err != nil {
 		return nil, invalidToken(Malformed, "the claims are malformed")
 	}
@@ -226,7 +227,7 @@ func (v *Verifier) examine(ctx context.Context, token string) (*entry, error) {
 		return nil, err
 	}
 	e := &entry{key: key, earliest: max(claims.IssuedAt, claims.NotBefore), expires: time.Unix(claims.Expires, 0)}
-	e.claims = newClaims(claims, parsed.Payload)
+	e.claims = newClaims(claims, payload)
 	return e, nil
 }
 

@@ -5,14 +5,17 @@ import "authserver/internal/intake"
 // Decode reads the payload of an access token, in one pass: as strictly as
 // intake.Decode, each claim of the type that it has in Claims and never null. It
 // does not say whether the claims are there. Errors wrap intake.ErrMalformed.
-func Decode(payload []byte) (Claims, error) {
+func Decode(payload []byte) (Claims, error) { return DecodeText(string(payload)) }
+
+// DecodeText is Decode of a string, of which the claims are parts.
+func DecodeText(payload string) (Claims, error) {
 	var claims Claims
 	err := intake.Members(payload, claims.set)
 	return claims, err
 }
 
-func (c *Claims) set(name, value []byte) (err error) {
-	switch string(name) {
+func (c *Claims) set(name, value string) (err error) {
+	switch name {
 	case "iss":
 		c.Issuer, err = intake.Text(value)
 	case "sub":
@@ -54,8 +57,8 @@ func (c *Claims) set(name, value []byte) (err error) {
 
 // set takes the methods that are known here. With an unknown one the token is
 // bound all the same.
-func (c *Confirmation) set(name, value []byte) (err error) {
-	switch string(name) {
+func (c *Confirmation) set(name, value string) (err error) {
+	switch name {
 	case "jkt":
 		c.JWKThumbprint, err = intake.Text(value)
 	case "x5t#S256":
@@ -64,7 +67,7 @@ func (c *Confirmation) set(name, value []byte) (err error) {
 	return err
 }
 
-func audience(value []byte) (Audience, error) {
+func audience(value string) (Audience, error) {
 	if len(value) > 0 && value[0] == '[' {
 		return intake.Texts(value)
 	}

@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"bytes"
 	"strconv"
 	"unicode/utf8"
 
@@ -27,53 +26,69 @@ func Decode(text []byte, into any) error {
 	return nil
 }
 
+// text is JSON, or a part of it. Strings that are cut out of a string cost nothing.
+type text interface{ ~string | ~[]byte }
+
 // Members reads one JSON object as strictly as Decode does, in one pass and
 // without allocating, and calls visit, if that is not nil, with each member: its
 // name, and its value as it stands in the text. The whole of the text has been
 // read when Members returns nil, and not before.
-func Members(text []byte, visit func(name, value []byte) error) error {
-	if len(text) == 0 || text[0] != '{' {
+func Members[T text](object T, visit func(name, value T) error) error {
+	if len(object) == 0 || object[0] != '{' {
 		return malformed("not a JSON object")
 	}
-	if !utf8.Valid(text) {
+	if !validUTF8(object) {
 		return malformed("the JSON is not in UTF-8")
 	}
-	s := scanner{text: text}
-	if err := s.object(text, visit); err != nil {
+	s := scanner[T]{text: object}
+	if err := s.object(object, visit); err != nil {
 		return err
 	}
-	if s.space(); s.at != len(text) {
+	if s.space(); s.at != len(object) {
 		return malformed("the JSON has something after the object")
 	}
 	return nil
 }
 
+func validUTF8[T text](t T) bool {
+	for i := range len(t) {
+		if t[i] >= utf8.RuneSelf {
+			return utf8.ValidString(string(t))
+		}
+	}
+	return true
+}
+
 // Text is the string that a member's value is.
-func Text(value []byte) (string, error) {
+func Text[T text](value T) (string, error) {
 	if len(value) < 2 || value[0] != '"' {
 		return "", malformed("the JSON has something else where a string belongs")
 	}
-	plain, err := unquote(value)
-	return string(plain), err
+	for i := range len(value) {
+		if value[i] == '\\' {
+			return unescape(value)
+		}
+	}
+	return string(value[1 : len(value)-1]), nil
 }
 
 // Texts is the array of strings that a member's value is.
-func Texts(value []byte) ([]string, error) {
-	s := scanner{text: value}
+func Texts[T text](value T) ([]string, error) {
+	s := scanner[T]{text: value}
 	if s.next() != '[' || s.open() != nil {
 		return nil, malformed("the JSON has something else where an array of strings belongs")
 	}
 	all := make([]string, 0, 4)
 	for more := s.next() != ']'; more; {
 		start := s.at
-		if s.quoted() != nil {
+		if _, err := s.quoted(); err != nil {
 			return nil, malformed("the JSON has something else where an array of strings belongs")
 		}
-		plain, err := unquote(value[start:s.at])
+		plain, err := Text(value[start:s.at])
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, string(plain))
+		all = append(all, plain)
 		if more, err = s.more(']'); err != nil {
 			return nil, err
 		}
@@ -83,7 +98,7 @@ func Texts(value []byte) ([]string, error) {
 
 // Integer is the whole number that a member's value is, written without fraction
 // and exponent.
-func Integer(value []byte) (int64, error) {
+func Integer[T text](value T) (int64, error) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil {
 		return 0, malformed("the JSON has something else where a whole number belongs")
@@ -91,9 +106,18 @@ func Integer(value []byte) (int64, error) {
 	return n, nil
 }
 
+// unescape returns what a string with escapes spells: "\u0061lg" is "alg".
+func unescape[T text](quoted T) (string, error) {
+	var plain string
+	if err := json.Unmarshal([]byte(quoted), &plain); err != nil {
+		return "", malformed("the JSON has a broken string")
+	}
+	return plain, nil
+}
+
 // scanner reads JSON (RFC 8259) and refuses what Decode refuses.
-type scanner struct {
-	text  []byte
+type scanner[T text] struct {
+	text  T
 	at    int
 	depth int
 
@@ -103,9 +127,12 @@ type scanner struct {
 
 // span is where a name stands in the text, with its quotes. Slices instead would
 // take the scanner to the heap.
-type span struct{ start, end int }
+type span struct {
+	start, end int
+	escaped    bool // it has a backslash
+}
 
-func (s *scanner) space() {
+func (s *scanner[T]) space() {
 	for s.at < len(s.text) {
 		switch s.text[s.at] {
 		case ' ', '\t', '\r', '\n':
@@ -117,7 +144,7 @@ func (s *scanner) space() {
 }
 
 // next returns the byte that is to be read, or zero at the end.
-func (s *scanner) next() byte {
+func (s *scanner[T]) next() byte {
 	if s.at == len(s.text) {
 		return 0
 	}
@@ -125,7 +152,7 @@ func (s *scanner) next() byte {
 }
 
 // open enters an object or an array.
-func (s *scanner) open() error {
+func (s *scanner[T]) open() error {
 	if s.depth++; s.depth > maxDepth {
 		return malformed("the JSON is nested more than %d levels deep", maxDepth)
 	}
@@ -135,7 +162,7 @@ func (s *scanner) open() error {
 }
 
 // more goes on behind an item: another follows, or the end.
-func (s *scanner) more(end byte) (bool, error) {
+func (s *scanner[T]) more(end byte) (bool, error) {
 	s.space()
 	switch s.next() {
 	case ',':
@@ -151,7 +178,7 @@ func (s *scanner) more(end byte) (bool, error) {
 }
 
 // object reads an object. What visit gets is cut from text, which is s.text.
-func (s *scanner) object(text []byte, visit func(name, value []byte) error) error {
+func (s *scanner[T]) object(text T, visit func(name, value T) error) error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -170,9 +197,13 @@ func (s *scanner) object(text []byte, visit func(name, value []byte) error) erro
 			return err
 		}
 		if visit != nil {
-			plain, err := unquote(text[name.start:name.end])
-			if err != nil {
-				return err
+			plain := text[name.start+1 : name.end-1]
+			if name.escaped {
+				spelled, err := unescape(text[name.start:name.end])
+				if err != nil {
+					return err
+				}
+				plain = T(spelled)
 			}
 			if err := visit(plain, text[start:s.at]); err != nil {
 				return err
@@ -189,14 +220,15 @@ func (s *scanner) object(text []byte, visit func(name, value []byte) error) erro
 }
 
 // name reads a member's name and the colon. Its object's names begin at first.
-func (s *scanner) name(first int) (span, error) {
+func (s *scanner[T]) name(first int) (span, error) {
 	name := span{start: s.at}
-	if err := s.quoted(); err != nil {
+	var err error
+	if name.escaped, err = s.quoted(); err != nil {
 		return name, err
 	}
 	name.end = s.at
 	for _, other := range s.names[first:s.count] {
-		if sameName(s.text[name.start:name.end], s.text[other.start:other.end]) {
+		if s.same(name, other) {
 			return name, malformed("the JSON has a member twice")
 		}
 	}
@@ -213,17 +245,18 @@ func (s *scanner) name(first int) (span, error) {
 	return name, nil
 }
 
-// sameName compares what two names spell; one that cannot be read is like any.
-func sameName(a, b []byte) bool {
-	if bytes.IndexByte(a, '\\') < 0 && bytes.IndexByte(b, '\\') < 0 {
-		return bytes.Equal(a, b)
+// same compares what two names spell; one that cannot be read is like any.
+func (s *scanner[T]) same(a, b span) bool {
+	first, second := s.text[a.start:a.end], s.text[b.start:b.end]
+	if !a.escaped && !b.escaped {
+		return len(first) == len(second) && string(first) == string(second)
 	}
-	a, err1 := unquote(a)
-	b, err2 := unquote(b)
-	return err1 != nil || err2 != nil || bytes.Equal(a, b)
+	plain, err1 := unescape(first)
+	other, err2 := unescape(second)
+	return err1 != nil || err2 != nil || plain == other
 }
 
-func (s *scanner) array() error {
+func (s *scanner[T]) array() error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -244,14 +277,16 @@ func (s *scanner) array() error {
 	return nil
 }
 
-func (s *scanner) value() error {
+func (s *scanner[T]) value() error {
 	switch c := s.next(); c {
 	case '{':
-		return s.object(nil, nil)
+		var none T
+		return s.object(none, nil)
 	case '[':
 		return s.array()
 	case '"':
-		return s.quoted()
+		_, err := s.quoted()
+		return err
 	case 't':
 		return s.literal("true")
 	case 'f':
@@ -263,37 +298,38 @@ func (s *scanner) value() error {
 	}
 }
 
-func (s *scanner) literal(word string) error {
-	if !bytes.HasPrefix(s.text[s.at:], []byte(word)) {
+func (s *scanner[T]) literal(word string) error {
+	if len(s.text)-s.at < len(word) || string(s.text[s.at:s.at+len(word)]) != word {
 		return malformed("the JSON is broken at byte %d", s.at)
 	}
 	s.at += len(word)
 	return nil
 }
 
-// quoted reads a string (RFC 8259 §7).
-func (s *scanner) quoted() error {
+// quoted reads a string (RFC 8259 §7), and reports whether it has escapes.
+func (s *scanner[T]) quoted() (escaped bool, err error) {
 	if s.next() != '"' {
-		return malformed("the JSON is broken at byte %d", s.at)
+		return false, malformed("the JSON is broken at byte %d", s.at)
 	}
 	for s.at++; s.at < len(s.text); s.at++ {
 		switch c := s.text[s.at]; {
 		case c == '"':
 			s.at++
-			return nil
+			return escaped, nil
 		case c < 0x20:
-			return malformed("the JSON has a control character in a string")
+			return false, malformed("the JSON has a control character in a string")
 		case c == '\\':
 			if s.at++; !s.escape() {
-				return malformed("the JSON has a broken escape")
+				return false, malformed("the JSON has a broken escape")
 			}
+			escaped = true
 		}
 	}
-	return malformed("the JSON has an unfinished string")
+	return false, malformed("the JSON has an unfinished string")
 }
 
 // escape reads what follows a backslash, up to its last byte.
-func (s *scanner) escape() bool {
+func (s *scanner[T]) escape() bool {
 	switch s.next() {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
 		return true
@@ -313,7 +349,7 @@ func (s *scanner) escape() bool {
 }
 
 // number is RFC 8259 §6.
-func (s *scanner) number() error {
+func (s *scanner[T]) number() error {
 	start := s.at
 	if s.next() == '-' {
 		s.at++
@@ -339,22 +375,10 @@ func (s *scanner) number() error {
 	return nil
 }
 
-func (s *scanner) digits() (n int) {
+func (s *scanner[T]) digits() (n int) {
 	for s.next() >= '0' && s.next() <= '9' {
 		s.at++
 		n++
 	}
 	return n
-}
-
-// unquote returns what a string spells: "\u0061lg" is "alg".
-func unquote(quoted []byte) ([]byte, error) {
-	if bytes.IndexByte(quoted, '\\') < 0 {
-		return quoted[1 : len(quoted)-1], nil
-	}
-	var plain string
-	if err := json.Unmarshal(quoted, &plain); err != nil {
-		return nil, malformed("the JSON has a broken string")
-	}
-	return []byte(plain), nil
 }

@@ -95,7 +95,7 @@ func parseKey(raw []byte) (key Key, err error) {
 	if err := Decode(raw, &members); err != nil {
 		return key, err
 	}
-	if key.ID, err = keyID(members.KeyID); err != nil {
+	if key.ID, err = keyID(string(members.KeyID)); err != nil {
 		return key, err
 	}
 	switch {

@@ -73,7 +73,7 @@ func Parse(compact string) (*Token, error) {
 	if t.signature, _, err = decodePart(room, text[third:]); err != nil {
 		return nil, err
 	}
-	if err := Members(header, t.readHeader); err != nil {
+	if err := Members(string(header), t.readHeader); err != nil {
 		return nil, fmt.Errorf("reading the header: %w", err)
 	}
 	return t, nil
@@ -81,8 +81,8 @@ func Parse(compact string) (*Token, error) {
 
 // readHeader takes the members of the header that matter, and refuses those that
 // a token must not have, whatever their values.
-func (t *Token) readHeader(name, value []byte) (err error) {
-	switch string(name) {
+func (t *Token) readHeader(name, value string) (err error) {
+	switch name {
 	case "alg":
 		t.Algorithm, err = Text(value)
 	case "kid":
@@ -98,8 +98,8 @@ func (t *Token) readHeader(name, value []byte) (err error) {
 }
 
 // keyID reads a kid, which is a string when it is there (RFC 7515 §4.1.4).
-func keyID(raw []byte) (string, error) {
-	if raw == nil {
+func keyID(raw string) (string, error) {
+	if raw == "" {
 		return "", nil
 	}
 	id, err := Text(raw)
