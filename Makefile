@@ -57,5 +57,9 @@ fuzz:
 		done; \
 	done
 
+# simulate lets 12,000 random histories of rotations and operators go by.
+simulate:
+	AUTHSERVER_TEST_HISTORIES=12000 go test ./keys -run TestNoHistoryBreaksAPromise -v -timeout 1h
+
 clean:
 	rm -rf bin .cache

@@ -126,5 +126,7 @@ func (s *Server) spendTOTP(enrolled *totpEnrolment, subject, code string) error 
 		return &factorError{NoticeCodeUsed}
 	}
 	enrolled.Last = step
-	return nil
+	// So that an old master key can be taken away some day.
+	enrolled.Secret, _, err = s.totpBox.Reseal(enrolled.Secret, []byte(subject))
+	return err
 }

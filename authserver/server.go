@@ -205,6 +205,9 @@ func New(c Config) (*Server, error) {
 	if s.source = c.Source; s.source == "" {
 		s.source = "the configuration"
 	}
+	if c.Registry != nil {
+		c.Registry.MustRegister(keyMetrics{c.Keys})
+	}
 	s.grantTypes, s.clientAuths = s.grantTable(), s.clientAuthTable()
 	if s.handler, err = s.router(); err != nil {
 		return nil, err

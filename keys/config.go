@@ -61,7 +61,7 @@ type Config struct {
 	TokenLifetime   time.Duration
 	RefreshLifetime time.Duration
 
-	Skew      time.Duration // bound between any two clocks: instances, verifiers; 60s
+	Skew      time.Duration // bound between any two clocks, of instances and verifiers: each may be off by half; 4m
 	Lease     time.Duration // how long an instance signs without having read the store; 30s
 	PollEvery time.Duration // how often an instance reads the store; 1s
 
@@ -94,7 +94,7 @@ func (c Config) withDefaults() Config {
 		{&c.CacheFor, 10 * time.Minute},
 		{&c.TokenLifetime, time.Hour},
 		{&c.RefreshLifetime, 365 * 24 * time.Hour},
-		{&c.Skew, time.Minute},
+		{&c.Skew, 4 * time.Minute},
 		{&c.Lease, 30 * time.Second},
 		{&c.PollEvery, time.Second},
 	} {

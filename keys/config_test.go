@@ -15,12 +15,12 @@ func TestCheck(t *testing.T) {
 		config Config
 		words  []string // of the only problem
 	}{
-		{Config{PublishBefore: 21 * time.Minute}, []string{"publish_before is 21m0s", "at least 21m35s", "cache_for to at most 9m42s"}},
-		{Config{PublishBefore: 21*time.Minute + 35*time.Second}, nil},
+		{Config{PublishBefore: 21 * time.Minute}, []string{"publish_before is 21m0s", "at least 24m35s", "cache_for to at most 8m12s"}},
+		{Config{PublishBefore: 24*time.Minute + 35*time.Second}, nil},
 		{Config{PublishBefore: time.Minute}, []string{"cache_for to at most 0s"}},
-		{Config{RotateEvery: 24 * time.Hour}, []string{"rotate_every is 24h0m0s", "at least 24h1m35s", "publish_before"}},
-		{Config{RotateEvery: 24*time.Hour + 95*time.Second}, nil},
-		{Config{CacheFor: 13 * time.Hour}, []string{"publish_before is 24h0m0s", "at least 26h1m35s", "cache_for"}},
+		{Config{RotateEvery: 24 * time.Hour}, []string{"rotate_every is 24h0m0s", "at least 24h4m35s", "publish_before"}},
+		{Config{RotateEvery: 24*time.Hour + 275*time.Second}, nil},
+		{Config{CacheFor: 13 * time.Hour}, []string{"publish_before is 24h0m0s", "at least 26h4m35s", "cache_for"}},
 		{Config{PollEvery: 11 * time.Second}, []string{"every 11s", "lease of 30s"}},
 		{Config{Algorithms: []string{"HS256"}}, []string{`"HS256"`, "ES256, RS256, EdDSA"}},
 		{Config{Algorithms: []string{"ES256", "ES256"}}, []string{"ES256 twice"}},

@@ -26,27 +26,32 @@ func (m *Manager) Import(ctx context.Context, by By, ring string, private crypto
 		return KeyView{}, err
 	}
 	err = m.carryOut(ctx, by, func(s *set, now time.Time) (Entry, error) {
-		r := s.ring(ring)
-		if r == nil || !r.Retire.IsZero() {
-			return Entry{}, refuse("the ring %s is to end", ring)
-		}
-		if _, k := s.key(made.id); k != nil {
-			return Entry{}, hadAlready(made.id)
-		}
-		standby := r.find(pending)
-		if standby == nil {
-			r.Keys = append(r.Keys, key{})
-			standby = &r.Keys[len(r.Keys)-1]
-		}
-		*standby = key{State: pending}
-		standby.fill(made, now)
-		return Entry{Action: ActionImport, Ring: ring, KeyID: made.id}, nil
+		return Entry{Action: ActionImport, Ring: ring, KeyID: made.id}, s.replaceStandby(ring, made, now)
 	})
 	if err != nil {
 		return KeyView{}, err
 	}
 	shown, err := m.Show(made.id)
 	return shown.KeyView, err
+}
+
+// replaceStandby makes a key the next one of a ring.
+func (s *set) replaceStandby(ring string, made material, now time.Time) error {
+	r := s.ring(ring)
+	if r == nil || !r.Retire.IsZero() {
+		return refuse("the ring %s is to end", ring)
+	}
+	if _, k := s.key(made.id); k != nil {
+		return hadAlready(made.id)
+	}
+	standby := r.find(pending)
+	if standby == nil {
+		r.Keys = append(r.Keys, key{})
+		standby = &r.Keys[len(r.Keys)-1]
+	}
+	*standby = key{State: pending}
+	standby.fill(made, now)
+	return nil
 }
 
 func hadAlready(kid string) error {

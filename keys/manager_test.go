@@ -102,7 +102,7 @@ func TestScheduledRotation(t *testing.T) {
 		log := new(bytes.Buffer)
 		c := testConfig(t, new(memory), es256, eddsa)
 		c.RotateEvery, c.TokenLifetime, c.RefreshLifetime = 30*time.Hour, time.Hour, 200*time.Hour
-		c.PollEvery = 10 * time.Second
+		c.PollEvery, c.Skew = 10*time.Second, time.Minute
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))
 		m := open(t, c)
 		stop := run(t, m)
@@ -253,7 +253,7 @@ func TestCompromisedKeyIsDead(t *testing.T) {
 		if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrNoKey) {
 			t.Errorf("signing with a key that caches lack: %v", err)
 		}
-		time.Sleep(22 * time.Minute)
+		time.Sleep(25 * time.Minute)
 		must[string](t)(m.Sign(es256, "at+jwt", nil))
 		for _, k := range m.current.Load().set.Rings[0].Keys {
 			if k.State == compromised && k.Private != nil {

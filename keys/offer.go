@@ -22,16 +22,7 @@ func (m *Manager) AddAlgorithm(ctx context.Context, by By, algorithm string) (si
 		return time.Time{}, err
 	}
 	err = m.carryOut(ctx, by, func(s *set, now time.Time) (Entry, error) {
-		r := s.ring(algorithm)
-		switch {
-		case r == nil:
-			s.Rings = append(s.Rings, ring{Name: algorithm, Algorithm: algorithm})
-		case !r.Retire.IsZero():
-			r.Retire = time.Time{}
-		default:
-			return Entry{}, refuse("%s has keys already", algorithm)
-		}
-		return Entry{Action: ActionAddAlgorithm, Ring: algorithm}, nil
+		return Entry{Action: ActionAddAlgorithm, Ring: algorithm}, s.add(algorithm)
 	})
 	if err != nil {
 		return time.Time{}, err
@@ -50,20 +41,40 @@ func (m *Manager) RetireAlgorithm(ctx context.Context, by By, algorithm string) 
 		return time.Time{}, err
 	}
 	err = m.carryOut(ctx, by, func(s *set, now time.Time) (Entry, error) {
-		r := s.ring(algorithm)
-		switch {
-		case r == nil || algorithm == RefreshRing:
-			return Entry{}, refuse("there are no keys of %q; there are some of %s", algorithm, strings.Join(publishedRings(*s), ", "))
-		case slices.Contains(m.config.Algorithms, algorithm):
-			return Entry{}, refuse("%s is in keys.algorithms: take it out there and restart every instance, then retire it", algorithm)
-		}
-		if r.Retire.IsZero() {
-			r.Retire = now
-		}
-		ends = r.Retire.Add(m.config.policyOf(r.Name, 0).spread)
-		return Entry{Action: ActionRetireAlgorithm, Ring: algorithm}, nil
+		var err error
+		ends, err = s.retire(algorithm, m.config, now)
+		return Entry{Action: ActionRetireAlgorithm, Ring: algorithm}, err
 	})
 	return ends, err
+}
+
+// add makes a ring for an algorithm, or keeps one that was to end.
+func (s *set) add(algorithm string) error {
+	r := s.ring(algorithm)
+	switch {
+	case r == nil:
+		s.Rings = append(s.Rings, ring{Name: algorithm, Algorithm: algorithm})
+	case !r.Retire.IsZero():
+		r.Retire = time.Time{}
+	default:
+		return refuse("%s has keys already", algorithm)
+	}
+	return nil
+}
+
+// retire asks for the end of a ring, and returns when that is.
+func (s *set) retire(algorithm string, c Config, now time.Time) (time.Time, error) {
+	r := s.ring(algorithm)
+	switch {
+	case r == nil || algorithm == RefreshRing:
+		return time.Time{}, refuse("there are no keys of %q; there are some of %s", algorithm, strings.Join(publishedRings(*s), ", "))
+	case slices.Contains(c.Algorithms, algorithm):
+		return time.Time{}, refuse("%s is in keys.algorithms: take it out there and restart every instance, then retire it", algorithm)
+	}
+	if r.Retire.IsZero() {
+		r.Retire = now
+	}
+	return r.Retire.Add(c.policyOf(algorithm, s.LongestCache).spread), nil
 }
 
 // offers refuses an algorithm that no key can be made for.

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -41,21 +42,27 @@ func (m *Manager) Revoke(ctx context.Context, by By, kid string) (RevokedKey, er
 	}
 	already := false
 	err := m.carryOut(ctx, by, func(s *set, now time.Time) (Entry, error) {
-		r, k := s.key(kid)
-		switch {
-		case k == nil:
-			return Entry{}, unknownKey(kid)
-		case k.State == compromised:
-			already = true
-			return Entry{}, errNothingToDo
-		}
-		k.stop(compromised, now)
-		return Entry{Action: ActionRevoke, Ring: r.Name, KeyID: kid}, nil
+		ring, err := s.revoke(kid, now)
+		already = errors.Is(err, errNothingToDo)
+		return Entry{Action: ActionRevoke, Ring: ring, KeyID: kid}, err
 	})
 	if err != nil && !already {
 		return RevokedKey{}, err
 	}
 	return m.revoked(kid, already)
+}
+
+// revoke makes a key compromised, and returns the name of its ring.
+func (s *set) revoke(kid string, now time.Time) (string, error) {
+	r, k := s.key(kid)
+	switch {
+	case k == nil:
+		return "", unknownKey(kid)
+	case k.State == compromised:
+		return r.Name, errNothingToDo
+	}
+	k.stop(compromised, now)
+	return r.Name, nil
 }
 
 func unknownKey(kid string) error {

@@ -110,13 +110,18 @@ func (r ring) ends(p policy, now time.Time) bool {
 	return !r.Retire.IsZero() && reached(now, r.Retire, p.spread)
 }
 
-// switchKeys lets the standby sign instead of the signing key, if there is one.
+// switchKeys lets the standby sign instead of the signing key, if there is one. A
+// signing key that is not made yet is not wanted any more. The pointers into r are
+// not good afterwards.
 func (r *ring) switchKeys(signing, standby *key, now time.Time) {
-	if signing != nil {
-		signing.stop(retiring, now)
-	}
 	standby.State, standby.Activated = active, now
 	r.Rotate = time.Time{}
+	switch {
+	case signing != nil && signing.wanted():
+		r.Keys = slices.DeleteFunc(r.Keys, func(k key) bool { return k.State == active && k.wanted() })
+	case signing != nil:
+		signing.stop(retiring, now)
+	}
 }
 
 // stop ends the signing of a key and destroys its private half.
