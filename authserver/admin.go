@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 )
 
@@ -32,6 +34,7 @@ func (s *Server) adminCalls() map[string]adminCall {
 		"/user/show":            call(s.adminUserShow),
 		"/user/add":             call(s.adminUserAdd),
 		"/user/password":        call(s.adminUserPassword),
+		"/user/reset":           call(s.adminUserReset),
 		"/user/disable":         call(s.adminUserDisable),
 		"/user/enable":          call(s.adminUserEnable),
 		"/user/remove":          call(s.adminUserRemove),
@@ -112,7 +115,13 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, calls map[st
 	caller, err := adminCaller(r.Context())
 	var record adminRecord
 	action := "unknown"
-	defer func() { s.auditAdmin(r.Context(), caller, action, record, err) }()
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in an operator's call", "action", action, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			answer, err = nil, errors.New("the call ended in a panic")
+		}
+		s.auditAdmin(r.Context(), caller, action, record, err)
+	}()
 	if err != nil {
 		return nil, adminForbidden("the caller cannot be named: %v", err)
 	}

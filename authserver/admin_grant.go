@@ -2,8 +2,11 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+
+	"authserver/store"
 )
 
 // GrantInfo is what operators are shown of a grant. Times are seconds since 1970.
@@ -179,7 +182,7 @@ func (s *Server) adminGrantRevoke(ctx context.Context, r GrantRevoke) (Revoked, 
 		if len(r.SessionID) > 256 {
 			return Revoked{}, adminBadRequest("a session's sid has at most 256 bytes")
 		}
-		return s.revokeIndexed(ctx, "session", r.SessionID, sessionGrants(r.SessionID), func() error { return s.endSession(ctx, r.SessionID, reason) })
+		return s.revokeIndexed(ctx, "session", r.SessionID, sessionGrants(r.SessionID), func() error { return s.endNamedSession(ctx, r.SessionID, reason) })
 	case user:
 		known, err := s.resolve(ctx, r.UserRef)
 		if err != nil {
@@ -192,6 +195,18 @@ func (s *Server) adminGrantRevoke(ctx context.Context, r GrantRevoke) (Revoked, 
 		return Revoked{}, err
 	}
 	return Revoked{Level: "client", ID: r.ClientID}, unavailableUnless(s.endClient(ctx, r.ClientID, reason), "ending all of a client")
+}
+
+// endNamedSession ends a session and tells its clients, as a sign-out does; of one
+// whose record is gone it ends what may be left.
+func (s *Server) endNamedSession(ctx context.Context, id, reason string) error {
+	one, _, err := s.sessions.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return s.endSession(ctx, id, reason)
+	} else if err != nil {
+		return err
+	}
+	return s.logOut(ctx, &one, reason)
 }
 
 func (s *Server) revokeGrant(ctx context.Context, id, reason string) (Revoked, error) {

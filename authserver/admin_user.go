@@ -21,6 +21,10 @@ type UserInfo struct {
 	// Password says where the password that counts was set: in the configuration or
 	// the store. Empty when there is none.
 	Password string `json:"password,omitempty"`
+	// What he has besides: an authenticator app, passkeys and unused recovery codes.
+	TOTP          bool `json:"totp,omitempty"`
+	Passkeys      int  `json:"passkeys,omitempty"`
+	RecoveryCodes int  `json:"recovery_codes,omitempty"`
 }
 
 // UserRef names a user in a call, by username or by subject.
@@ -92,6 +96,7 @@ func (s *Server) userInfo(subject string, record, credentialsRecord store.Record
 			return info, false, err
 		}
 	}
+	info.TOTP, info.Passkeys, info.RecoveryCodes = proofs.TOTP != nil, len(proofs.Passkeys), len(proofs.RecoveryCodes)
 	switch hash := proofs.passwordHash(known.user); {
 	case hash == "":
 	case hash == known.user.hash:
@@ -190,6 +195,27 @@ func (s *Server) adminUserPassword(ctx context.Context, request UserPassword) (U
 	})
 	if err == nil && !request.KeepSessions {
 		err = unavailableUnless(s.endSubject(ctx, known.user.subject, orReason(request.Reason, "password_changed")), "ending the sessions")
+	}
+	if err != nil {
+		return UserInfo{}, err
+	}
+	return s.describeUser(ctx, known.user.subject)
+}
+
+// adminUserReset takes all second factors, passkeys and recovery codes from a user
+// who has lost them, and ends his sessions: he signs in by his password alone and
+// enrols again.
+func (s *Server) adminUserReset(ctx context.Context, ref UserRef) (UserInfo, error) {
+	known, err := s.resolve(ctx, ref)
+	if err != nil {
+		return UserInfo{}, err
+	}
+	err = s.updateCredentials(ctx, known.user.subject, func(c *credentials) error {
+		*c = credentials{Password: c.Password}
+		return nil
+	})
+	if err == nil {
+		err = unavailableUnless(s.endSubject(ctx, known.user.subject, orReason(ref.Reason, "factors_reset")), "ending the sessions")
 	}
 	if err != nil {
 		return UserInfo{}, err

@@ -340,7 +340,7 @@ func TestAnotherUserInAnotherTab(t *testing.T) {
 	if !page.on("/consent") {
 		t.Fatalf("alice's question, bob's answer: %d %v", page.status, page.location)
 	}
-	if scope, err := s.consented(t.Context(), "bob-1", "web"); err != nil || len(scope) > 0 {
+	if scope, err := s.consented(t.Context(), "bob-1", s.clients.configured["web"]); err != nil || len(scope) > 0 {
 		t.Errorf("bob has consented to %v, %v", scope, err)
 	}
 	page = b.decideConsent(page, true)

@@ -13,6 +13,7 @@ import (
 
 // client is a registered client, ready for use.
 type client struct {
+	created    int64 // seconds since 1970; 0 for a configured one
 	id         string
 	secrets    []clientSecret
 	methods    []string     // client authentication methods it may use

@@ -137,7 +137,9 @@ func (d *clientDirectory) read(id string, records []store.Record) (known knownCl
 		return known, err
 	}
 	known.disabled = stored.Disabled
-	known.client, err = newClient(stored.Client, stored.Secrets)
+	if known.client, err = newClient(stored.Client, stored.Secrets); err == nil {
+		known.client.created = stored.Created
+	}
 	return known, err
 }
 

@@ -29,10 +29,13 @@ func consentKey(subject, clientID string) string {
 func consentsOf(subject string) string { return "consents/sub/" + subject }
 
 // consented returns what subject has allowed a client.
-func (s *Server) consented(ctx context.Context, subject, clientID string) ([]string, error) {
-	given, _, err := s.consents.Get(ctx, consentKey(subject, clientID))
+func (s *Server) consented(ctx context.Context, subject string, c *client) ([]string, error) {
+	given, _, err := s.consents.Get(ctx, consentKey(subject, c.id))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, unavailable(fmt.Errorf("looking up a consent: %w", err))
+	}
+	if given.Given < c.created { // to another one, which had the same id before
+		return nil, nil
 	}
 	return given.Scope, nil
 }
@@ -50,7 +53,7 @@ func (s *Server) needsConsent(ctx context.Context, c *client, request authorizat
 	case c.skipsConsent:
 		return false, nil
 	}
-	given, err := s.consented(ctx, current.Subject, c.id)
+	given, err := s.consented(ctx, current.Subject, c)
 	missing := func(one string) bool { return !slices.Contains(given, one) }
 	return slices.ContainsFunc(request.consentScope(), missing) || len(given) == 0, err
 }

@@ -54,7 +54,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, in *interac
 	if err != nil {
 		return err
 	}
-	given, err := s.consented(r.Context(), current.Subject, c.id)
+	given, err := s.consented(r.Context(), current.Subject, c)
 	if err != nil {
 		return err
 	}

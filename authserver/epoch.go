@@ -49,7 +49,7 @@ func readEpoch(record store.Record, notBefore int64) (epoch, error) {
 func (s *Server) beginEpoch(ctx context.Context, level, id string, notBefore int64) error {
 	table := store.Table[epoch]{Store: s.store, Name: "epoch"}
 	_, _, err := table.Update(ctx, level+"/"+id, time.Now().Add(longestGrant), func(e *epoch) error {
-		e.NotBefore = max(e.NotBefore, notBefore)
+		e.NotBefore = max(e.NotBefore+1, notBefore) // user.authTime may have gone one ahead
 		return nil
 	})
 	if err != nil {

@@ -106,7 +106,27 @@ func endedSessionKey(sessionID string) string { return "ended/" + sessionID }
 
 // endSubject ends all grants and sessions that a user has now. He may sign in again
 // unless he is disabled.
+// His clients are told of the end of each session (OpenID Connect Back-Channel Logout
+// §2.5); what has to be told is stored first, so that it is not forgotten.
 func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
+	known, err := s.userRecord(ctx, subject)
+	if err != nil {
+		return err
+	}
+	sessions, err := s.sessionsOfUser(ctx, known.user)
+	if err != nil {
+		return err
+	}
+	for _, one := range sessions {
+		clients, err := s.clientsOfSession(ctx, one.ID)
+		if err == nil {
+			err = s.backchannel.announce(ctx, &one, clients)
+		}
+		if err != nil {
+			return fmt.Errorf("telling clients of the end of a session: %w", err)
+		}
+	}
+	defer s.backchannel.soon()
 	if err := s.beginEpoch(ctx, subjectEpoch, subject, time.Now().Unix()); err != nil {
 		return err
 	}

@@ -206,6 +206,9 @@ func operatorsCommands(t *testing.T, store string) {
 	if status, body := signIn(); status != 200 {
 		t.Errorf("an enabled user gets %d %v", status, body)
 	}
+	_, tokens = signIn()
+	c.json(new(any), "user", "reset", "carol", "--yes")
+	dead("after a reset", tokens)
 	c.json(new(any), "client", "remove", "shop", "--yes")
 	if status, body := token("shop", added.Secret, tokenForm("client_credentials")); status != 401 {
 		t.Errorf("a removed client gets %d %v", status, body)

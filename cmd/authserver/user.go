@@ -22,6 +22,7 @@ func newUserCommand() *cobra.Command {
 		"  authserver user add carol --role admin --claim email=carol@example.com\n"+
 			"  authserver user disable carol --reason 'left the company'",
 		newUserListCommand(), newUserShowCommand(), newUserAddCommand(), newUserPasswordCommand(),
+		newUserEndCommand("reset", "Take all second factors and passkeys from a user who has lost them, and end all sessions"),
 		newUserEndCommand("disable", "Let a user do nothing until enabled, and end all sessions and tokens"),
 		newUserEnableCommand(),
 		newUserEndCommand("remove", "Remove a user and end all sessions and tokens"),

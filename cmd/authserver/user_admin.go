@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"authserver/authserver"
@@ -63,6 +64,15 @@ func showUser(w io.Writer, u authserver.UserInfo) {
 	}
 	rows := [][]string{{"username", u.Username}, {"sub", u.Subject}, {"source", u.Source}, {"state", state(u.Disabled)},
 		{"roles", strings.Join(u.Roles, " ")}, {"password", password}}
+	if u.TOTP {
+		rows = append(rows, []string{"second factor", "authenticator app"})
+	}
+	if u.Passkeys > 0 {
+		rows = append(rows, []string{"passkeys", strconv.Itoa(u.Passkeys)})
+	}
+	if u.TOTP || u.Passkeys > 0 {
+		rows = append(rows, []string{"recovery codes", strconv.Itoa(u.RecoveryCodes) + " unused"})
+	}
 	if len(u.Claims) > 0 {
 		claims, err := json.Marshal(u.Claims)
 		if err == nil {
@@ -182,8 +192,12 @@ func newUserPasswordCommand() *cobra.Command {
 	return command
 }
 
-// newUserEndCommand is disable or remove.
+// newUserEndCommand is disable, remove or reset.
 func newUserEndCommand(verb, short string) *cobra.Command {
+	done := verb + "d"
+	if verb == "reset" {
+		done = "the second factors and passkeys are gone"
+	}
 	var user authserver.UserRef
 	command := &cobra.Command{
 		Use: verb + " USERNAME", Short: short,
@@ -204,7 +218,7 @@ func newUserEndCommand(verb, short string) *cobra.Command {
 			return err
 		}
 		return o.print(u, func(w io.Writer) {
-			fmt.Fprintf(w, "user %s: %sd, and all sessions and tokens have ended\n", printable(u.Username), verb)
+			fmt.Fprintf(w, "user %s: %s, and all sessions and tokens have ended\n", printable(u.Username), done)
 		})
 	}
 	return command
