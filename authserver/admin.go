@@ -144,11 +144,19 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, calls map[st
 	if r.Method != http.MethodPost || mediaType != "application/json" {
 		return nil, adminBadRequest("a call is a POST of application/json")
 	}
+	wait := r.URL.Query().Get("wait")
+	if wait != "" && wait != waitEnforced {
+		return nil, adminBadRequest("wait is %q; allowed is %s", wait, waitEnforced)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
 	if err != nil {
 		return nil, adminBadRequest("the request cannot be read, or is larger than %d bytes", maxAdminBody)
 	}
-	return run(r.Context(), body, &record)
+	answer, err = run(r.Context(), body, &record)
+	if err != nil || wait == "" {
+		return answer, err
+	}
+	return s.waited(r.Context(), answer)
 }
 
 // auditAdmin writes the audit record of a call: who did what to whom, why, and how

@@ -57,6 +57,18 @@ func run(binary string, followers []int, rounds, rate int, sizes []int) error {
 			}
 		}
 	}
+	fmt.Println()
+	table = report.NewTable(os.Stdout, "verifiers with a lease", "that never answer", "revocation with wait=enforced, p50 / p99 / max", "acknowledged, on average")
+	for _, n := range followers {
+		for _, mutes := range []int{0, n / 100} {
+			if err := waiting(table, binary, n, mutes, rounds); err != nil {
+				return fmt.Errorf("waiting for %d verifiers: %w", n, err)
+			}
+			if n < 100 {
+				break
+			}
+		}
+	}
 	if len(sizes) == 0 {
 		return nil
 	}

@@ -32,6 +32,8 @@ type operator struct {
 	socket  string
 	config  string
 	yes     bool
+	wait    bool                    // until what ends is enforced at every verifier
+	waited  *authserver.Enforcement // what came of that
 	output  *outputFormat
 }
 
@@ -43,9 +45,10 @@ func operated(command *cobra.Command) *operator {
 	return o
 }
 
-// breaking adds --yes to a command that breaks or ends something.
+// breaking adds --yes and --wait to a command that breaks or ends something.
 func (o *operator) breaking() *operator {
 	o.command.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	o.command.Flags().BoolVar(&o.wait, "wait", false, "return when it is enforced at every verifier, and say at how many")
 	return o
 }
 
@@ -76,6 +79,9 @@ func (o *operator) call(path string, request, answer any) error {
 	}}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	if o.wait && !strings.HasSuffix(path, "/show") && !strings.HasSuffix(path, "/list") {
+		path += "?wait=enforced"
+	}
 	response, err := client.Post("http://authserver"+path, "application/json", bytes.NewReader(body))
 	if err != nil {
 		return unreachable(socket, err)
@@ -98,9 +104,13 @@ func (o *operator) call(path string, request, answer any) error {
 	if answer == nil {
 		return nil
 	}
-	if err := json.Unmarshal(content, answer); err != nil {
+	var waited struct {
+		Enforced *authserver.Enforcement `json:"enforced"`
+	}
+	if err := errors.Join(json.Unmarshal(content, answer), json.Unmarshal(content, &waited)); err != nil {
 		return fmt.Errorf("reading the server's answer: %w", err)
 	}
+	o.waited = waited.Enforced
 	return nil
 }
 
@@ -140,6 +150,12 @@ func (o *operator) confirm(format string, args ...any) error {
 func (o *operator) print(answer any, text func(w io.Writer)) error {
 	out := o.command.OutOrStdout()
 	if *o.output == outputJSON {
+		if o.waited != nil {
+			answer = struct {
+				Answer   any                     `json:"answer"`
+				Enforced *authserver.Enforcement `json:"enforced"`
+			}{answer, o.waited}
+		}
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
@@ -147,6 +163,9 @@ func (o *operator) print(answer any, text func(w io.Writer)) error {
 	}
 	buffered := bufio.NewWriter(out)
 	text(buffered)
+	if o.waited != nil {
+		fmt.Fprintln(buffered, printable(o.waited.String()))
+	}
 	return buffered.Flush()
 }
 

@@ -196,6 +196,22 @@ func operatorsCommands(t *testing.T, store string) {
 		}
 		dead("after the end of the "+level, tokens)
 	}
+	if stdout, stderr, status := c.run("grant", "revoke", "--client", "shop", "--yes", "--wait"); status != 0 || !strings.Contains(stdout, "enforced at 0 of 0 verifiers in ") {
+		t.Errorf("--wait: exit status %d, %s %s", status, stdout, stderr)
+	}
+	var waited struct {
+		Answer   struct{ Level string }
+		Enforced struct{ Receipt string }
+	}
+	c.json(&waited, "user", "disable", "carol", "--yes", "--wait")
+	c.json(new(any), "user", "enable", "carol")
+	if waited.Enforced.Receipt == "" {
+		t.Errorf("--wait: %+v", waited)
+	}
+	c.json(&waited, "grant", "revoke", "--user", "carol", "--yes", "--wait")
+	if waited.Answer.Level != "subject" || waited.Enforced.Receipt == "" {
+		t.Errorf("--wait: %+v", waited)
+	}
 	_, tokens := signIn()
 	c.json(new(any), "user", "disable", "carol", "--yes")
 	dead("after disabling the user", tokens)
