@@ -8,7 +8,7 @@ var german = messages{
 
 	SignIn: "Anmelden", SignInTo: "weiter zu %s", SignInLead: "um dein Konto zu verwalten",
 	Username: "Benutzername", Password: "Passwort", Submit: "Anmelden", Cancel: "Abbrechen",
-	Or: "oder", UsePasskey: "Mit Passkey anmelden", PasskeyFailed: "Das hat nicht geklappt. Versuche es noch einmal oder melde dich anders an.",
+	Or: "oder", UsePasskey: "Passkey verwenden", PasskeyFailed: "Das hat nicht geklappt. Versuche es noch einmal oder melde dich anders an.",
 	CurrentLead: "Du bist angemeldet.", ContinueAs: "Weiter als %s", OtherAccount: "Mit anderem Konto anmelden",
 	SignInBy: "Anmeldung über %s",
 
@@ -42,7 +42,7 @@ var german = messages{
 	EnrolTOTP: "Authenticator-App einrichten", EnrolScan: "Scanne diesen Code mit der App.",
 	EnrolType: "Oder gib diesen Schlüssel ein:", EnrolConfirm: "Gib dann den Code ein, den die App zeigt", QRCode: "QR-Code für die Authenticator-App",
 	Confirm:       "Bestätigen",
-	RecoveryCodes: "Deine Wiederherstellungscodes", RecoveryLead: "Bewahre sie sicher auf: ausgedruckt oder aufgeschrieben. Jeder gilt einmal. Du kannst sie nicht noch einmal sehen.",
+	RecoveryCodes: "Deine Wiederherstellungs\u00adcodes", RecoveryLead: "Bewahre sie sicher auf: ausgedruckt oder aufgeschrieben. Jeder gilt einmal. Du kannst sie nicht noch einmal sehen.",
 	RecoveryDone: "Ich habe sie aufbewahrt",
 
 	SignOut: "Abmelden", SignOutTitle: "Möchtest du dich abmelden?", SignOutLead: "Du wirst hier abgemeldet und von den Apps, die du mit dieser Anmeldung benutzt hast.", Stay: "Angemeldet bleiben",
