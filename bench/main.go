@@ -8,7 +8,7 @@
 //
 // The module is laid out so:
 //
-//	.                    this command: operations.go, starts.go, signins.go, capacity.go
+//	.                    this command: operations.go, starts.go, signins.go, pages.go, capacity.go
 //	internal/process     starts servers and redis-server on loopback; CPU and memory from /proc
 //	internal/load        closed and open loops, latencies
 //	internal/oauth       clients that check every answer and verify a sample of tokens
@@ -52,6 +52,7 @@ var tables = []struct {
 	{"instances", measureInstances},
 	{"starts", measureStarts},
 	{"signins", measureSignIns},
+	{"pages", measurePages},
 	{"capacity", measureCapacity},
 }
 
@@ -63,7 +64,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
-	only := flag.String("only", "operations,instances,starts,signins,capacity", "tables to measure")
+	only := flag.String("only", "operations,instances,starts,signins,pages,capacity", "tables to measure")
 	flag.Parse()
 	if err := run(s, strings.Split(*only, ",")); err != nil {
 		log.Fatal(err)
