@@ -69,3 +69,11 @@ func PutUser(ctx context.Context, s store.Store, subject, username, phc string, 
 
 // TOTPCode is the code of an authenticator app.
 func TOTPCode(secret []byte, at time.Time) string { return totpCode(secret, stepAt(at)) }
+
+// FailuresKey is the store's counter of failed sign-ins of an account.
+func FailuresKey(username string) string { return "failures/account/" + hashed(foldUsername(username)) }
+
+// CodeFailuresKey is the store's counter of wrong codes of a user's second factor.
+func CodeFailuresKey(subject string) string {
+	return "failures/account/" + hashed(codeAccount(subject))
+}

@@ -87,7 +87,7 @@ func (s *Server) signInByCode(w http.ResponseWriter, r *http.Request, in *intera
 // guessing a password.
 func (s *Server) spendCode(ctx context.Context, u user, code string, from caller) error {
 	code = cleanCode(code)
-	attempt, err := s.throttle.admit(ctx, "second factor\x00"+u.subject, from)
+	attempt, err := s.throttle.admit(ctx, codeAccount(u.subject), from)
 	if err != nil {
 		return err
 	}
@@ -108,6 +108,9 @@ func (s *Server) spendCode(ctx context.Context, u user, code string, from caller
 	}
 	return s.throttle.succeeded(ctx, attempt)
 }
+
+// codeAccount is what guesses at a user's codes are counted for.
+func codeAccount(subject string) string { return "second factor\x00" + subject }
 
 // cleanCode is a code without the spaces that people type between its digits.
 func cleanCode(code string) string { return strings.ReplaceAll(strings.TrimSpace(code), " ", "") }
