@@ -103,7 +103,9 @@ func (f *revocationFeed) follow(ctx context.Context) {
 		if len(events) > 0 {
 			after = events[len(events)-1].Position
 		}
-		f.take(events, completeAsOf(began, len(events)))
+		asOf := completeAsOf(began, len(events))
+		f.server.finishGrants(ctx, events)
+		f.take(events, asOf)
 		if time.Since(expired) > expireEvery {
 			expired = time.Now()
 			f.server.metrics.revocations.Set(float64(f.set.Expire()))

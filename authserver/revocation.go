@@ -84,6 +84,31 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	return nil
 }
 
+// finishGrants deletes the grants that events of the log end. Whoever appended such an
+// event does it as well, unless it was killed in between: then the grant could be
+// refreshed, for tokens that nobody accepts.
+func (s *Server) finishGrants(ctx context.Context, events []store.Event) {
+	var ended []string
+	for _, event := range events {
+		var r revocation
+		if json.Unmarshal(event.Value, &r) == nil && r.Grant != "" {
+			ended = append(ended, s.grants.Key(r.Grant))
+		}
+	}
+	if len(ended) == 0 {
+		return
+	}
+	records, err := s.store.Get(ctx, ended...)
+	for i, record := range records {
+		if err == nil && record.Exists() {
+			err = s.store.Delete(ctx, ended[i])
+		}
+	}
+	if err != nil { // the log is read again after a restart, and by the other instances
+		s.log.Warn("grants that have ended may be there still", "error", err.Error())
+	}
+}
+
 // endSession ends a session and all its grants. No grant is made in it any more.
 func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
 	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(s.sessionTimes.Max+time.Hour))

@@ -2,11 +2,14 @@ package authserver
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
+	"time"
 
 	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 	"authserver/keys"
+	"authserver/store"
 )
 
 // What other versions wrote ends at least what it could mean.
@@ -80,4 +83,25 @@ func TestPublish(t *testing.T) {
 	if s.tokens.Access >= s.keys.LongestToken() {
 		t.Fatalf("this test wants keys that have signed longer tokens than %s", s.tokens.Access)
 	}
+}
+
+// Who was killed between the two steps of ending a grant leaves it in the log and in
+// the store. It has ended all the same, soon: it cannot be refreshed for tokens that
+// nobody accepts.
+func TestHalfEndedGrant(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	ctx := t.Context()
+	if err := s.grants.Create(ctx, "half", Grant{ClientID: "web", Subject: "web"}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.publish(ctx, revocation{Grant: "half", Reason: reasonTheft}); err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, s.Run)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, _, err := s.grants.Get(ctx, "half"); errors.Is(err, store.ErrNotFound) {
+			return
+		}
+	}
+	t.Error("the grant is still there")
 }
