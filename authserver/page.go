@@ -48,7 +48,12 @@ func (s *Server) servePage(endpoint string, h pageHandler) http.Handler {
 		header.Set("Content-Security-Policy", Page{}.Policy("", ""))
 		header.Set("X-Frame-Options", "DENY")        // RFC 9700 §4.16
 		header.Set("Referrer-Policy", "same-origin") // with no-referrer, our own forms would come with Origin: null
-		if err := h(w, r); err != nil {
+		done, err := s.admission.enter(r)
+		if err == nil {
+			defer done()
+			err = h(w, r)
+		}
+		if err != nil {
 			s.showError(w, r, endpoint, err)
 		}
 	})

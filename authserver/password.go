@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"runtime"
 	"strings"
 	"time"
@@ -22,8 +23,9 @@ const (
 	argonSalt    = 16 // bytes
 	argonKey     = 32 // bytes
 
-	maxPassword  = 1024            // bytes
-	passwordWait = 2 * time.Second // longest a sign-in queues for its turn
+	maxPassword   = 1024            // bytes
+	passwordWait  = 2 * time.Second // longest a sign-in queues for its turn
+	queuedPerTurn = 64              // as many as take about as long
 )
 
 // passwordHash is an argon2id hash of a password.
@@ -100,15 +102,20 @@ func parsePasswordHash(phc string) (passwordHash, error) {
 }
 
 // passwordHasher verifies passwords, a bounded number at a time: each takes 19 MiB
-// and a CPU, and a flood of sign-ins must exhaust neither.
+// and a CPU, and a flood of sign-ins must exhaust neither. One CPU is left to
+// everything else, where there are several, and few enough wait for a turn that each
+// gets it in time.
 type passwordHasher struct {
 	turns  chan struct{}
-	nobody passwordHash // no password has it; for unknown users
+	queue  chan struct{} // holds one for each that waits for a turn, or has it
+	nobody passwordHash  // no password has it; for unknown users
 }
 
 func newPasswordHasher() *passwordHasher {
+	turns := min(max(runtime.GOMAXPROCS(0)-1, 1), 16)
 	hasher := &passwordHasher{
-		turns: make(chan struct{}, min(runtime.GOMAXPROCS(0), 16)),
+		turns: make(chan struct{}, turns),
+		queue: make(chan struct{}, turns*queuedPerTurn),
 		nobody: passwordHash{memory: argonMemory, time: argonTime, threads: argonThreads,
 			salt: make([]byte, argonSalt), key: make([]byte, argonKey)},
 	}
@@ -141,18 +148,26 @@ func (p *passwordHasher) hash(ctx context.Context, password string) (passwordHas
 	return newPasswordHash(password), nil
 }
 
+var errManySignIns = &Error{Code: "temporarily_unavailable", Status: http.StatusServiceUnavailable, RetryAfter: time.Second,
+	Description: "too many people sign in at this moment; try again", cause: errors.New("too many sign-ins at once")}
+
 // turn waits until one more password may be hashed. The caller says when it is done.
 func (p *passwordHasher) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case p.queue <- struct{}{}:
+	default:
+		return nil, errManySignIns
+	}
 	timeout := time.NewTimer(passwordWait)
 	defer timeout.Stop()
 	select {
 	case p.turns <- struct{}{}:
-		return func() { <-p.turns }, nil
+		return func() { <-p.turns; <-p.queue }, nil
 	case <-ctx.Done():
-		return nil, unavailable(ctx.Err())
+		err = unavailable(ctx.Err())
 	case <-timeout.C:
-		busy := unavailable(errors.New("too many sign-ins at once"))
-		busy.Description = "too many people sign in at this moment; try again"
-		return nil, busy
+		err = errManySignIns
 	}
+	<-p.queue
+	return nil, err
 }

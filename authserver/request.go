@@ -120,6 +120,12 @@ func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// RFC 6749 §5.1; OAuth 2.1 §3.2.3.
 		w.Header().Set("Cache-Control", "no-store")
+		done, err := s.admission.enter(r)
+		if err != nil {
+			s.writeError(w, r, endpoint, err)
+			return
+		}
+		defer done()
 		answer, err := h(w, r)
 		if err != nil {
 			s.writeError(w, r, endpoint, err)

@@ -50,6 +50,7 @@ type Server struct {
 	keys      *keys.Manager
 	log       *slog.Logger
 	metrics   *metrics
+	admission admission
 	passwords *passwordHasher
 	throttle  throttle
 	feed      *revocationFeed
@@ -169,6 +170,7 @@ func New(c Config) (*Server, error) {
 		keys:      c.Keys,
 		log:       log,
 		metrics:   newMetrics(c.Registry),
+		admission: newAdmission(),
 		passwords: newPasswordHasher(),
 		throttle:  throttle{store: c.Store},
 		proxies:   c.TrustedProxies,

@@ -1,0 +1,138 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+
+	"authserver/keys"
+)
+
+func tokenRequestFor(t *testing.T, body io.Reader) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/token", body)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth("web", "0123456789abcdef0123456789abcdef")
+	return r
+}
+
+// clientCredentials is refused with 400 when it was worked on: the client has no such grant.
+const clientCredentials = "grant_type=client_credentials"
+
+// ATTACKS LD-19: when there is more to do than can be done, what is too much is refused
+// at once, with a time to come back; documents and keys are served all the same.
+func TestOverload(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	ask := func(r *http.Request) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w
+	}
+	for range cap(s.admission.places) {
+		s.admission.places <- struct{}{}
+	}
+	for _, path := range []string{"/token", "/introspect", "/revoke"} {
+		r := tokenRequestFor(t, strings.NewReader(clientCredentials))
+		r.URL.Path = path
+		if w := ask(r); w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "temporarily_unavailable") {
+			t.Errorf("%s: %d %v %s", path, w.Code, w.Header(), w.Body)
+		}
+	}
+	for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration", "/healthz", "/readyz"} {
+		if w := ask(httptest.NewRequest(http.MethodGet, path, nil)); w.Code != 200 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	<-s.admission.places
+	for range 3 { // each gives its place back
+		if w := ask(tokenRequestFor(t, strings.NewReader(clientCredentials))); w.Code != 400 {
+			t.Errorf("with one place: %d %s", w.Code, w.Body)
+		}
+	}
+}
+
+// ATTACKS HT-06: who sends slowly holds no place; nor does a body that never ends or
+// ends badly.
+func TestSlowBodiesHoldNoPlace(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	s.admission.places = make(chan struct{}, 1)
+	reader, writer := io.Pipe()
+	slow := httptest.NewRecorder()
+	served := make(chan struct{})
+	go func() { defer close(served); s.ServeHTTP(slow, tokenRequestFor(t, reader)) }()
+	io.WriteString(writer, "grant_type=") // it is being read
+	w := httptest.NewRecorder()
+	if s.ServeHTTP(w, tokenRequestFor(t, strings.NewReader(clientCredentials))); w.Code != 400 {
+		t.Errorf("another request meanwhile: %d %s", w.Code, w.Body)
+	}
+	io.WriteString(writer, "client_credentials")
+	writer.Close()
+	if <-served; slow.Code != 400 {
+		t.Errorf("the slow one: %d %s", slow.Code, slow.Body)
+	}
+	for name, c := range map[string]struct {
+		body   io.Reader
+		status int
+	}{
+		"cut off":   {io.MultiReader(strings.NewReader(clientCredentials), failing{errors.New("reset")}), 400},
+		"endless":   {io.MultiReader(strings.NewReader(clientCredentials+"&x="), endless{}), 413},
+		"too large": {strings.NewReader(clientCredentials + "&x=" + strings.Repeat("a", maxBody)), 413},
+	} {
+		w := httptest.NewRecorder()
+		if s.ServeHTTP(w, tokenRequestFor(t, c.body)); w.Code != c.status {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'a'
+	}
+	return len(b), nil
+}
+
+// ATTACKS BF-10: a flood of sign-ins takes no more memory than its turns, leaves a CPU to
+// others where there are several, and those beyond the queue are refused at once.
+func TestPasswordQueue(t *testing.T) {
+	p := newPasswordHasher()
+	if turns := cap(p.turns); turns > 16 || turns >= runtime.GOMAXPROCS(0) && turns > 1 {
+		t.Errorf("%d turns on %d CPUs", turns, runtime.GOMAXPROCS(0))
+	}
+	var taken []func()
+	for range cap(p.turns) {
+		done, err := p.turn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, done)
+	}
+	waiting, giveUp := context.WithCancel(t.Context())
+	gone := make(chan error)
+	for range cap(p.queue) - cap(p.turns) {
+		go func() { _, err := p.turn(waiting); gone <- err }()
+	}
+	for len(p.queue) < cap(p.queue) {
+		runtime.Gosched()
+	}
+	if _, err := p.turn(t.Context()); !errors.Is(err, errManySignIns) {
+		t.Errorf("one more than the queue holds: %v", err)
+	}
+	giveUp()
+	for range cap(p.queue) - cap(p.turns) {
+		<-gone
+	}
+	for _, done := range taken {
+		done()
+	}
+	if len(p.queue) != 0 || len(p.turns) != 0 {
+		t.Errorf("%d in the queue and %d turns taken when all are done", len(p.queue), len(p.turns))
+	}
+}
