@@ -5,7 +5,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint build bench bench-quick bench-build screenshots fuzz clean
+.PHONY: test setup lint build bench bench-quick bench-build chaos soak screenshots fuzz clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -41,6 +41,17 @@ bench-quick: bench-build
 bench-build: build
 	@mkdir -p $(BIN)/bench
 	cd bench && go build -o ../$(BIN)/bench/ ./floor
+
+# chaos makes trouble for the server in every scenario and checks that nothing that it
+# acknowledged is lost, in a few minutes; soak does so until it is stopped. SEED repeats
+# a run. See bench/chaos/main.go.
+SEED = $(shell date +%s)
+
+chaos: build
+	cd bench && go run ./chaos -seed $(SEED) -histories 4
+
+soak: build
+	cd bench && go run ./chaos -seed $(SEED) -histories 1000000
 
 # screenshots writes a picture of every page, light, dark, on a phone and in German,
 # to .cache/screenshots.

@@ -13,6 +13,7 @@
 //	internal/load        closed and open loops, latencies
 //	internal/oauth       clients that check every answer and verify a sample of tokens
 //	internal/report      tables with medians and spread; the machine
+//	chaos/               trouble for the server, and checked histories; a program of its own
 //	floor/               what the operations cost without an authorization server
 //	peers/               other authorization servers; modules and packages of their own
 //	timing/              a comparison of its own: refusals of unknown clients

@@ -105,3 +105,19 @@ func AwaitPort(port string) error {
 		return err
 	}, 20*time.Second)
 }
+
+// Signal sends a signal, for example SIGSTOP.
+func (p *Process) Signal(signal os.Signal) { p.command.Process.Signal(signal) }
+
+// Kill ends the process as a power cut does, and waits until it has.
+func (p *Process) Kill() {
+	p.command.Process.Kill()
+	p.command.Wait()
+}
+
+// Alive reports whether the process has not ended by itself.
+func (p *Process) Alive() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.ID()))
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return err == nil && !strings.HasPrefix(after, "Z")
+}

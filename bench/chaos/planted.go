@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// planted are bugs that a server could have, as changes of its source.
+var planted = []struct{ name, scenario, file, old, new string }{
+	{"a refresh that is not atomic: reads the version, then writes whatever it is", "three-redis", "store/redisstore/scripts.go",
+		"if version ~= wanted then return {0, present} end", "if version > wanted + 1 then return {0, present} end"},
+	{"a lost answer of Redis is taken for somebody else's refresh, and the window is closed", "one-redis", "authserver/grant_refresh_token.go",
+		"time.Since(record.Changed) < *s.tokens.RetryWindow", "time.Since(record.Changed) < 0"},
+	{"a stolen token is refused and the grant lives on", "one-embedded", "authserver/grant_refresh_token.go",
+		"if err := s.endGrant(ctx, claims.GrantID, reasonTheft); err != nil {", "if err := ctx.Err(); err != nil {"},
+	{"a revocation is acknowledged before the record is gone", "one-redis", "authserver/revocation.go",
+		"		err = s.grants.Delete(ctx, grantID)\n	}\n	if err != nil {\n		return fmt.Errorf(\"ending a grant: %w\", err)", "		go s.grants.Delete(context.WithoutCancel(ctx), grantID)\n	}\n	if err != nil {\n		return fmt.Errorf(\"ending a grant: %w\", err)"},
+	{"store trouble is answered with invalid_grant", "one-redis", "authserver/grant_refresh_token.go",
+		"return Grant{}, store.Record{}, \"\", unavailable(fmt.Errorf(\"moving a grant: %w\", err))", "return Grant{}, store.Record{}, \"\", errGrantEnded.because(err)"},
+	{"a write is acknowledged before it is on disk", "one-embedded", "store/boltstore/boltstore.go",
+		"	op := &operation{ctx: ctx, run: run, done: make(chan struct{})}\n", "	op := &operation{ctx: context.WithoutCancel(ctx), run: run, done: make(chan struct{})}\n	if s.acknowledgeEarly(op) {\n		return op.result\n	}\n"},
+	{"each retry mints another successor", "three-redis", "authserver/grant_refresh_token.go",
+		"Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},", "Refresh:  &refresh{Generation: record.Version, Expires: time.Now().Add(time.Hour)},"},
+}
+
+// further is source that a planted bug needs.
+var further = map[string]string{
+	"store/boltstore/boltstore.go": `
+func (s *Store) acknowledgeEarly(op *operation) bool {
+	if len(s.queue) > cap(s.queue)/2 {
+		return false
+	}
+	answered := make(chan struct{})
+	run := op.run
+	op.run = func(tx *bbolt.Tx) error {
+		err := run(tx)
+		op.result = err
+		select {
+		case <-answered:
+		default:
+			close(answered)
+		}
+		time.Sleep(5 * time.Millisecond)
+		return err
+	}
+	s.queue <- op
+	<-answered
+	return true
+}
+`,
+}
+
+// findPlanted builds the server with each bug and says how long it took to find.
+func findPlanted(ctx context.Context, s settings) error {
+	missed := 0
+	for _, bug := range planted {
+		binary, err := plant(bug.file, bug.old, bug.new)
+		if err != nil {
+			return fmt.Errorf("%s: %w", bug.name, err)
+		}
+		var total totals
+		with := s
+		with.binary, with.scenario, with.untilFirst, with.histories = binary, bug.scenario, true, 50
+		began := time.Now()
+		if err := run(ctx, with, &total); err != nil {
+			fmt.Println("the run ended:", err)
+			total.violations++
+		}
+		os.RemoveAll(filepath.Dir(binary))
+		found := fmt.Sprintf("found after %s, %d histories, %d calls", time.Since(began).Round(100*time.Millisecond), total.histories, total.calls)
+		if total.violations == 0 {
+			found = "NOT FOUND"
+			missed++
+		}
+		fmt.Printf("planted: %s: %s\n", bug.name, found)
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d planted bugs were not found", missed)
+	}
+	return nil
+}
+
+// plant copies the module, changes one file and builds the server.
+func plant(file, old, new string) (binary string, err error) {
+	directory, err := os.MkdirTemp("", "authserver-planted-")
+	if err != nil {
+		return "", err
+	}
+	source, err := filepath.Abs("..")
+	if err != nil {
+		return "", err
+	}
+	if output, err := exec.Command("cp", "-r", filepath.Join(source, "authserver"), filepath.Join(source, "cmd"), filepath.Join(source, "internal"),
+		filepath.Join(source, "keys"), filepath.Join(source, "store"), filepath.Join(source, "verifier"), filepath.Join(source, "go.mod"),
+		filepath.Join(source, "go.sum"), directory).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, output)
+	}
+	name := filepath.Join(directory, file)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(string(text), old) {
+		return "", fmt.Errorf("%s has changed: plant the bug anew", file)
+	}
+	changed := strings.Replace(string(text), old, new, 1) + further[file]
+	if err := os.WriteFile(name, []byte(changed), 0o600); err != nil {
+		return "", err
+	}
+	binary = filepath.Join(directory, "planted")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/authserver")
+	build.Dir = directory
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, output)
+	}
+	return binary, nil
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"authserver/bench/internal/process"
+	"authserver/verifier"
+)
+
+// world is the servers of one scenario: instances of the real binary, each behind
+// nothing and in front of a proxy to Redis, or one with the embedded store.
+type world struct {
+	window       time.Duration
+	installation *process.Installation
+	instances    []*instance
+	redis        *redis // nil with the embedded store
+	verifier     *verifier.Verifier
+	stopVerifier context.CancelFunc
+	client       *http.Client
+}
+
+// instance is one server process and what it is started with.
+type instance struct {
+	number      int
+	port        string
+	environment []string
+	directory   string
+	binary      string
+	proxy       *proxy // nil with the embedded store
+
+	mu      sync.Mutex
+	process *process.Process // nil while it is down
+	stopped bool             // by SIGSTOP
+}
+
+// newWorld starts a scenario's servers. The window is how long a refresh may be repeated.
+func newWorld(binary string, instances, people int, embedded bool, window time.Duration, dice *rand.Rand) (w *world, err error) {
+	w = &world{window: window, client: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	if !embedded {
+		if w.redis, err = startRedis(); err != nil {
+			return w, err
+		}
+	}
+	if w.installation, err = process.Install(binary, process.Options{
+		People: people,
+		More:   fmt.Sprintf("tokens: {retry_window: %s}\nlog: {level: debug}\nkeys: {algorithms: [ES256]}\n", window),
+	}); err != nil {
+		return w, err
+	}
+	for number := range instances {
+		i := &instance{number: number, binary: w.installation.Binary, directory: w.installation.Directory, port: w.installation.Port}
+		if number > 0 {
+			if i.port, err = process.FreePort(); err != nil {
+				return w, err
+			}
+		}
+		i.environment = []string{"AUTHSERVER_LISTEN=localhost:" + i.port, fmt.Sprintf("AUTHSERVER_DATA=data%d", number),
+			"AUTHSERVER_MASTER_KEY_FILE=master.key"}
+		if !embedded {
+			seed := dice.Uint64()
+			mine := rand.New(rand.NewPCG(seed, 0))
+			if i.proxy, err = newProxy("127.0.0.1:"+w.redis.port, mine.IntN); err != nil {
+				return w, err
+			}
+			i.environment = append(i.environment, "AUTHSERVER_STORE=redis://127.0.0.1:"+i.proxy.Port)
+		}
+		w.instances = append(w.instances, i)
+		if err := i.start(); err != nil {
+			return w, err
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stopVerifier = cancel
+	w.verifier, err = verifier.New(ctx, verifier.Config{
+		Issuer: w.installation.Base, Audience: process.Resource, WhenStale: verifier.AcceptUntilExpiry, Logger: slog.New(slog.DiscardHandler),
+		HTTPClient: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: w.dialAny}},
+	})
+	return w, err
+}
+
+// dialAny reaches an instance that is up: the balancer in front of the issuer's name.
+func (w *world) dialAny(ctx context.Context, network, _ string) (net.Conn, error) {
+	for _, i := range w.instances {
+		if i.up() {
+			return new(net.Dialer).DialContext(ctx, network, "localhost:"+i.port)
+		}
+	}
+	return nil, errors.New("no instance is up")
+}
+
+func (w *world) close() {
+	if w.stopVerifier != nil {
+		w.stopVerifier()
+	}
+	for _, i := range w.instances {
+		i.resume()
+		i.mu.Lock()
+		if i.process != nil {
+			i.process.Kill()
+		}
+		i.mu.Unlock()
+		if i.proxy != nil {
+			i.proxy.close()
+		}
+	}
+	if w.redis != nil {
+		w.redis.end()
+	}
+	if w.installation != nil {
+		w.installation.Remove()
+	}
+}
+
+// heal ends all trouble and waits until every instance is ready.
+func (w *world) heal(h *history) error {
+	if w.redis != nil {
+		if err := w.redis.heal(); err != nil {
+			return err
+		}
+	}
+	for _, i := range w.instances {
+		if i.proxy != nil {
+			i.proxy.heal()
+		}
+		i.resume()
+		i.mourn(h)
+		if err := i.start(); err != nil {
+			return err
+		}
+		if err := i.await(http.StatusOK); err != nil {
+			text, _ := os.ReadFile(i.log())
+			return fmt.Errorf("instance %d after the trouble: %w; its log ends %s", i.number, err, text[max(0, len(text)-3000):])
+		}
+	}
+	return nil
+}
+
+// start starts the process unless it runs.
+func (i *instance) start() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.process != nil {
+		return nil
+	}
+	log, err := os.OpenFile(i.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	// While its store is away it does not start; whoever supervises it tries again.
+	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(50 * time.Millisecond) {
+		if i.process, err = process.Start(i.directory, i.environment, log, i.binary, "serve"); err != nil {
+			return err
+		}
+		for i.process.Alive() {
+			if err = i.ready(0); err == nil {
+				return nil
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		i.process.Kill()
+		i.process = nil
+	}
+	text, _ := os.ReadFile(i.log())
+	return fmt.Errorf("instance %d does not start: %w: %s", i.number, err, text[max(0, len(text)-600):])
+}
+
+func (i *instance) log() string { return filepath.Join(i.directory, fmt.Sprintf("log%d", i.number)) }
+
+// await waits until the instance answers /readyz, with a status if it is not 0.
+func (i *instance) await(status int) error {
+	return process.Await(func() error { return i.ready(status) }, 15*time.Second)
+}
+
+func (i *instance) ready(status int) error {
+	response, err := http.Get("http://localhost:" + i.port + "/readyz")
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	if status != 0 && response.StatusCode != status {
+		return errors.New(response.Status)
+	}
+	return nil
+}
+
+// mourn notices that the process has ended by itself.
+func (i *instance) mourn(h *history) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.process == nil || i.process.Alive() {
+		return
+	}
+	i.process.Kill()
+	i.process = nil
+	text, _ := os.ReadFile(i.log())
+	h.violation("instance %d ended by itself: %s", i.number, text[max(0, len(text)-2000):])
+}
+
+func (i *instance) kill() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.process != nil {
+		i.process.Kill()
+		i.process = nil
+	}
+}
+
+func (i *instance) terminate() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.process != nil {
+		i.process.Stop()
+		i.process = nil
+	}
+}
+
+func (i *instance) up() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.process != nil && !i.stopped
+}
+
+// redis is a redis-server that fsyncs each write, on a port and a directory that it
+// keeps over restarts.
+type redis struct {
+	port, directory string
+	mu              sync.Mutex
+	process         *process.Process
+}
+
+func startRedis() (*redis, error) {
+	port, err := process.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	directory, err := os.MkdirTemp("", "authserver-chaos-redis-")
+	if err != nil {
+		return nil, err
+	}
+	r := &redis{port: port, directory: directory}
+	return r, r.start()
+}
+
+func (r *redis) start() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process != nil {
+		return nil
+	}
+	p, err := process.Start(r.directory, nil, io.Discard, "redis-server", append([]string{"--port", r.port, "--bind", "127.0.0.1",
+		"--dir", r.directory, "--save", ""}, process.Always...)...)
+	if err != nil {
+		return err
+	}
+	r.process = p
+	return process.AwaitPort(r.port)
+}
+
+func (r *redis) kill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process != nil {
+		r.process.Kill()
+		r.process = nil
+	}
+}
+
+func (r *redis) end() { r.kill(); os.RemoveAll(r.directory) }
+
+// tell sends one command.
+func (r *redis) tell(command string) error {
+	connection, err := net.DialTimeout("tcp", "127.0.0.1:"+r.port, time.Second)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	connection.SetDeadline(time.Now().Add(2 * time.Second))
+	fmt.Fprintf(connection, "%s\r\n", command)
+	answer := make([]byte, 256)
+	n, err := connection.Read(answer)
+	if err == nil && strings.HasPrefix(string(answer[:n]), "-") {
+		err = fmt.Errorf("%s: %s", command, answer[:n])
+	}
+	return err
+}
+
+func (r *redis) heal() error {
+	if err := r.start(); err != nil {
+		return err
+	}
+	return errors.Join(r.tell("CONFIG SET maxmemory 0"), r.tell("CONFIG SET min-replicas-to-write 0"))
+}
