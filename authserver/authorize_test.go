@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // ATTACKS AZ-01 to AZ-24: each mistake and where it is answered. "" as the error is
@@ -360,6 +361,34 @@ func TestAnotherUserInAnotherTab(t *testing.T) {
 	b.signIn("bob-1")
 	if page = b.decideConsent(page, true); !page.on("/login") {
 		t.Errorf("alice signed in for the request, then bob elsewhere: %v", page.location)
+	}
+	// Nor is it one for max_age, when he has waited too long.
+	page = b.send("GET", authorizeURL("prompt", "consent", "max_age", "0"), nil)
+	page = b.passSignIn(page, "alice-1")
+	bob := b.signIn("bob-1")
+	in, err := s.unsealInteraction(page.query.Get("interaction"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	longer := int64(100)
+	in.Request.MaxAge = &longer
+	sealed, err := s.sealInteraction(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page.query.Set("interaction", sealed)
+	if page = b.decideConsent(page, true); !page.on("/consent") {
+		t.Fatalf("bob is asked: %v", page.location)
+	}
+	_, _, err = s.sessions.Update(t.Context(), bob.ID, time.Now().Add(time.Hour), func(one *session) error {
+		one.AuthTime -= 200
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page = b.decideConsent(page, true); !page.on("/login") {
+		t.Errorf("bob's sign-in is too old: %v", page.location)
 	}
 }
 

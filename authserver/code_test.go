@@ -182,6 +182,24 @@ func TestParallelRedemptions(t *testing.T) {
 	}
 }
 
+// The same in the one order that parallel requests seldom take: the replay has made
+// its mark and found no grant to end yet.
+func TestReplayDuringRedemption(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	code := b.code()
+	opened, err := b.server.openCode(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.server.store.Create(t.Context(), endedGrantKey(opened.GrantID), nil, time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	a := b.exchange("web", code)
+	if a.status != 200 || b.active("web", a.text("access_token")) || b.active("web", a.text("refresh_token")) {
+		t.Errorf("%d %v, and the tokens live", a.status, a.body)
+	}
+}
+
 // ATTACKS AC-07.
 func TestCodeLifetime(t *testing.T) {
 	b := signedIn(t, browserServer(t, nil))
