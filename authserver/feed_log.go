@@ -82,6 +82,7 @@ func newRevocationFeed(s *Server) (*revocationFeed, error) {
 // lost its latest events and put others where they were.
 func (f *revocationFeed) follow(ctx context.Context) {
 	after, trouble, expired := store.Position(0), false, time.Now()
+	var unfinished []string
 	for ctx.Err() == nil {
 		began := time.Now()
 		events, err := f.server.store.Tail(ctx, revocationLog, after, tailWait)
@@ -104,7 +105,7 @@ func (f *revocationFeed) follow(ctx context.Context) {
 			after = events[len(events)-1].Position
 		}
 		asOf := completeAsOf(began, len(events))
-		f.server.finishGrants(ctx, events)
+		unfinished = f.server.finishGrants(ctx, append(unfinished, f.server.endedGrants(events)...))
 		f.take(events, asOf)
 		if time.Since(expired) > expireEvery {
 			expired = time.Now()

@@ -84,10 +84,8 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	return nil
 }
 
-// finishGrants deletes the grants that events of the log end. Whoever appended such an
-// event does it as well, unless it was killed in between: then the grant could be
-// refreshed, for tokens that nobody accepts.
-func (s *Server) finishGrants(ctx context.Context, events []store.Event) {
+// endedGrants are the store's keys of the grants that events of the log end.
+func (s *Server) endedGrants(events []store.Event) []string {
 	var ended []string
 	for _, event := range events {
 		var r revocation
@@ -95,8 +93,18 @@ func (s *Server) finishGrants(ctx context.Context, events []store.Event) {
 			ended = append(ended, s.grants.Key(r.Grant))
 		}
 	}
+	return ended
+}
+
+const maxUnfinished = 10_000
+
+// finishGrants deletes grants that the log has ended. Whoever logged it does so as
+// well, unless it was killed in between or had no answer: then the grant could be
+// refreshed, for tokens that nobody accepts. It returns those that are to be tried
+// again.
+func (s *Server) finishGrants(ctx context.Context, ended []string) []string {
 	if len(ended) == 0 {
-		return
+		return nil
 	}
 	records, err := s.store.Get(ctx, ended...)
 	for i, record := range records {
@@ -104,9 +112,10 @@ func (s *Server) finishGrants(ctx context.Context, events []store.Event) {
 			err = s.store.Delete(ctx, ended[i])
 		}
 	}
-	if err != nil { // the log is read again after a restart, and by the other instances
-		s.log.Warn("grants that have ended may be there still", "error", err.Error())
+	if err != nil {
+		return ended[max(0, len(ended)-maxUnfinished):] // after a restart the log is read again
 	}
+	return nil
 }
 
 // endSession ends a session and all its grants. No grant is made in it any more.

@@ -155,12 +155,17 @@ func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.
 	return position, err
 }
 
-// Tail implements store.Store. One that waits says nothing about how the store is.
+// Tail implements store.Store. It is asked while the breaker is open, too, and a
+// success closes it; a failure is no more than that of a call that waits.
 func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait time.Duration) ([]store.Event, error) {
 	if lost := s.lost.Load(); lost != nil {
 		return nil, *lost
 	}
-	return s.inner.Tail(ctx, log, after, wait)
+	events, err := s.inner.Tail(ctx, log, after, wait)
+	if err == nil {
+		s.breaker.report(nil)
+	}
+	return events, err
 }
 
 // Ping implements store.Store. It always asks, so that the store is noticed when it
