@@ -56,6 +56,7 @@ type frame struct {
 type follower struct {
 	mute  bool   // it does not
 	lease string // from its first frame
+	acked string // the last cursor that it acknowledged
 	mu    sync.Mutex
 	came  map[string]time.Time
 }
@@ -157,9 +158,10 @@ func (c *crowd) acknowledge(f *follower, cursor string, data []byte, asked bool)
 		f.lease = read.Lease
 		return err
 	}
-	if !asked || f.mute {
+	if !asked || f.mute || f.acked == cursor { // a heartbeat has the cursor of the frame before
 		return nil
 	}
+	f.acked = cursor
 	go func() {
 		response, err := c.http.PostForm(c.installed.Base+"/revocations", url.Values{"lease": {f.lease}, "cursor": {cursor}})
 		if err != nil {

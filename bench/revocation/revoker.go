@@ -53,9 +53,12 @@ func (r *revoker) post(path string, form url.Values) ([]byte, error) {
 	return body, err
 }
 
+// revoke repeats what is answered with 503, as a client does; the repetitions count.
 func (r *revoker) revoke(token string) error {
-	_, err := r.post("/revoke", url.Values{"token": {token}})
-	return err
+	return process.Await(func() error {
+		_, err := r.post("/revoke", url.Values{"token": {token}})
+		return err
+	}, 20*time.Second)
 }
 
 // tokens returns n access tokens.
