@@ -41,6 +41,10 @@ bench-quick: bench-build
 bench-build: build
 	@mkdir -p $(BIN)/bench
 	cd bench && go build -o ../$(BIN)/bench/ ./floor
+	cd bench/peers/fosite && go build -o ../../../$(BIN)/bench/ .
+	cd bench/peers/others && go build -o ../../../$(BIN)/bench/ ./...
+	@mkdir -p $(BIN)/bench/node && cp bench/peers/node/* $(BIN)/bench/node/
+	@if command -v npm >/dev/null; then cd $(BIN)/bench/node && npm install --silent --no-audit --no-fund; fi
 
 # chaos makes trouble for the server in every scenario and checks that nothing that it
 # acknowledged is lost, in a few minutes; soak does so until it is stopped. SEED repeats

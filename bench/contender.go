@@ -59,6 +59,11 @@ func (c *contender) tokens(client *oauth.Client) (oauth.Tokens, error) {
 	return client.CodeFlow()
 }
 
+var ours = oauth.Endpoints{
+	Token: "/token", Introspect: "/introspect", JWKS: "/.well-known/jwks.json", Keys: "/.well-known/jwks.json",
+	Metadata: "/.well-known/openid-configuration",
+}
+
 // startAuthserver starts instances of ours on one store.
 func startAuthserver(name, binary string, instances int, redisArgs []string) (c *contender, err error) {
 	c = &contender{name: name, password: true}
@@ -80,8 +85,7 @@ func startAuthserver(name, binary string, instances int, redisArgs []string) (c 
 	}
 	c.installation, c.cleanup = installation, installation.Remove
 	c.server = &oauth.Server{
-		Token: "/token", Introspect: "/introspect", JWKS: "/.well-known/jwks.json", Metadata: "/.well-known/openid-configuration",
-		ClientID: process.ClientID, Secret: process.Secret, RedirectURI: process.RedirectURI,
+		Endpoints: ours, ClientID: process.ClientID, Secret: process.Secret, RedirectURI: process.RedirectURI,
 	}
 	for i := range instances {
 		port := installation.Port
@@ -123,8 +127,8 @@ func startFloor(s settings) (*contender, error) {
 		return nil, err
 	}
 	c.server = &oauth.Server{
-		Hosts: []string{"127.0.0.1:" + port}, Token: "/signed", Introspect: "/introspect", JWKS: "/fixed", Metadata: "/fixed",
-		ClientID: process.ClientID, Secret: process.Secret, Opaque: true,
+		Endpoints: oauth.Endpoints{Token: "/signed", Introspect: "/introspect", JWKS: "/fixed", Metadata: "/fixed", Opaque: true},
+		Hosts:     []string{"127.0.0.1:" + port}, ClientID: process.ClientID, Secret: process.Secret,
 	}
 	return c, nil
 }

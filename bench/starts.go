@@ -68,8 +68,7 @@ func startOnce(s settings, installation *process.Installation, i int, answer, to
 	}
 	answer[i] = append(answer[i], sinceStart(p))
 	server := &oauth.Server{
-		Hosts: []string{"localhost:" + installation.Port}, Token: "/token", JWKS: "/.well-known/jwks.json",
-		ClientID: process.ClientID, Secret: process.Secret,
+		Endpoints: ours, Hosts: []string{"localhost:" + installation.Port}, ClientID: process.ClientID, Secret: process.Secret,
 	}
 	client := server.NewClient()
 	if err := process.Await(client.ClientCredentials, 10*time.Second); err != nil {

@@ -20,21 +20,28 @@ import (
 
 // Server is an authorization server and a client registered there.
 type Server struct {
+	Endpoints
 	// Hosts are host:port of its instances; requests go to them in turns.
 	Hosts []string
-	// Paths of the endpoints; an empty one says that there is none.
-	Token, Introspect, Authorize, JWKS, Metadata string
 
 	ClientID, Secret, RedirectURI string
-	Scope                         string // of code flows
-	Opaque                        bool   // its access tokens are not JWTs
-	Consent                       bool   // is asked for with prompt=consent, without which there is no refresh token
 	// SignIn fills in a page that the authorization endpoint led to and returns what
 	// came of it.
 	SignIn func(browser *Client, page *http.Response) (*http.Response, error)
 
 	next atomic.Uint64
 	keys keySet
+}
+
+// Endpoints are what a server offers, and how.
+type Endpoints struct {
+	// Paths of the endpoints; an empty one says that there is none. Keys is where the
+	// keys to verify tokens with are, also where JWKS is not to be measured.
+	Token, Introspect, Authorize, JWKS, Keys, Metadata string
+
+	Scope   string // of code flows
+	Opaque  bool   // its access tokens are not JWTs
+	Consent bool   // is asked for with prompt=consent, without which there is no refresh token
 }
 
 // Tokens is a token response (RFC 6749 §5.1).

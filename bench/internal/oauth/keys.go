@@ -40,10 +40,10 @@ func (k *keySet) find(c *Client, kid string) (any, error) {
 	if found := k.keys.Key(kid); len(found) == 1 {
 		return found[0].Key, nil
 	}
-	if c.server.JWKS == "" {
+	if c.server.Keys == "" {
 		return nil, errors.New("the server publishes no keys")
 	}
-	response, err := c.http.Get(c.base + c.server.JWKS)
+	response, err := c.http.Get(c.base + c.server.Keys)
 	if err != nil {
 		return nil, err
 	}
