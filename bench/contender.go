@@ -61,7 +61,7 @@ func (c *contender) tokens(client *oauth.Client) (oauth.Tokens, error) {
 
 var ours = oauth.Endpoints{
 	Token: "/token", Introspect: "/introspect", JWKS: "/.well-known/jwks.json", Keys: "/.well-known/jwks.json",
-	Metadata: "/.well-known/openid-configuration",
+	Metadata: "/.well-known/openid-configuration", Authorize: "/authorize", Scope: "openid profile orders:read",
 }
 
 // startAuthserver starts instances of ours on one store.
@@ -86,6 +86,7 @@ func startAuthserver(name, binary string, instances int, redisArgs []string) (c 
 	c.installation, c.cleanup = installation, installation.Remove
 	c.server = &oauth.Server{
 		Endpoints: ours, ClientID: process.ClientID, Secret: process.Secret, RedirectURI: process.RedirectURI,
+		SignIn: oauth.FillIn(process.Username, process.Password),
 	}
 	for i := range instances {
 		port := installation.Port

@@ -42,6 +42,8 @@ type settings struct {
 	rounds  int
 	clients int
 	live    int
+
+	operations string
 }
 
 // tables are what can be measured.
@@ -65,6 +67,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
+	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
 	only := flag.String("only", "operations,instances,starts,signins,pages,capacity", "tables to measure")
 	flag.Parse()
 	if err := run(s, strings.Split(*only, ",")); err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"authserver/bench/internal/load"
@@ -69,6 +70,9 @@ func measureOperations(s settings) error {
 func compare(s settings, all []*contender) error {
 	table := report.NewTable(os.Stdout, "operation", "server", "per second", "µs of server CPU", "times the floor", "µs of Redis CPU", "p50 ms", "p95 ms", "p99 ms", "max ms")
 	for _, o := range operations {
+		if !strings.Contains(o.name, s.operations) {
+			continue
+		}
 		cells := make([]cell, len(all))
 		for i, c := range all {
 			var err error

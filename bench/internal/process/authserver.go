@@ -70,7 +70,7 @@ func Install(binary string, options Options) (*Installation, error) {
 	config := fmt.Sprintf("issuer: http://localhost:%[1]s\nmetrics_listen: \"off\"\n%[2]s"+
 		"trusted_proxies: [127.0.0.0/8, \"::1/128\"]\n"+
 		"resources: [{identifier: %[3]s, scopes: [orders:read, orders:write]}]\n"+
-		"clients: [{client_id: %[4]s, client_secret: %[5]s, redirect_uris: [%[6]s], skip_consent: true, "+
+		"clients: [{client_id: %[4]s, client_secret: %[5]s, redirect_uris: [%[6]s], skip_consent: true, id_token_signed_response_alg: ES256, "+
 		"grant_types: [authorization_code, password, refresh_token, client_credentials], scope: \"openid profile orders:read\"}]\n"+
 		"users: [%[7]s]\n%[8]s", port, store.String(), Resource, ClientID, Secret, RedirectURI, users.String(), options.More)
 	i := &Installation{binary, directory, "http://localhost:" + port, port}
