@@ -15,7 +15,12 @@ func Issue(ctx context.Context, s *Server, clientID, resource string, grant Gran
 	if err != nil {
 		return "", "", err
 	}
-	authorization, err := s.createGrant(ctx, c, newID(), grant, resource)
+	grant.ClientID = c.id
+	before, err := s.mayHold(ctx, grant)
+	if err != nil {
+		return "", "", err
+	}
+	authorization, err := s.createGrant(ctx, c, newID(), grant, resource, before)
 	if err != nil {
 		return "", "", err
 	}

@@ -71,10 +71,10 @@ type refresh struct {
 // tokens for all of it. Where the client may not refresh, the record lives as
 // long as the access token, so that its state can be asked for.
 //
-// Whether everyone behind the grant may have it is asked before, and again when the
-// grant can be found by whoever ends the user, the session or the client: of two
-// that meet, one sees the other.
-func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string) (Authorization, error) {
+// Whether everyone behind the grant may have it was asked before, of mayHold, and is
+// asked again when the grant can be found by whoever ends the user, the session or
+// the client: of two that meet, one sees the other.
+func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string, before standing) (Authorization, error) {
 	now := time.Now()
 	end := now.Add(s.tokens.RefreshMax)
 	expires := now.Add(s.tokens.RefreshIdle)
@@ -87,10 +87,6 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	}
 	expires = earlier(expires, end)
 	grant.ClientID, grant.Created, grant.Expires = c.id, max(now.Unix(), s.notBefore()+1), end.Unix()
-	before, err := s.mayHold(ctx, grant)
-	if err != nil {
-		return Authorization{}, err
-	}
 	grant.ClientEpoch = before.epoch.number
 	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))

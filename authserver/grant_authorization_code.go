@@ -54,7 +54,8 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if len(grant.Resources) == 0 {
 		grant.Resources = s.resources.ownersOf(allowed, resource)
 	}
-	if _, err := s.mayHold(ctx, grant); err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
+	before, err := s.mayHold(ctx, grant)
+	if err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
 		return Authorization{}, err
 	}
 	if err := g.ready(c, resource, scope); err != nil { // nor for tokens that there are no keys for
@@ -66,7 +67,7 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if err := g.spend(ctx, redeemed); err != nil {
 		return Authorization{}, err
 	}
-	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource)
+	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource, before)
 	if err != nil {
 		return Authorization{}, err
 	}

@@ -25,11 +25,17 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 	if err != nil {
 		return Authorization{}, err
 	}
-	return s.createGrant(ctx, c, newID(), Grant{
+	grant := Grant{
+		ClientID:  c.id,
 		Subject:   user.subject,
 		Scope:     strings.Join(scope, " "),
 		Resources: []string{resource},
 		AuthTime:  user.authTime(time.Now()),
 		AMR:       []string{"pwd"}, // RFC 8176 §2
-	}, resource)
+	}
+	before, err := s.mayHold(ctx, grant)
+	if err != nil {
+		return Authorization{}, err
+	}
+	return s.createGrant(ctx, c, newID(), grant, resource, before)
 }
