@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -139,10 +140,26 @@ master key     from %s
 access tokens  live %s, signed with %s unless a resource says otherwise
 grants         end after %s without a refresh, and after %s in any case
 signing keys   %s; each signs for %s, the next is published %s before
+signing costs  %s
 resources      %s
 clients        %d
 users          %d
 `, where, s.Issuer, s.Metadata, s.Listen, tls, s.Metrics, s.Store, s.Durability, s.MasterKey, s.Access, s.Algorithms[0], s.Idle, s.Max,
-		strings.Join(s.Algorithms, ", "), s.Rotate, s.Publish, resources, s.Clients, s.Users)
+		strings.Join(s.Algorithms, ", "), s.Rotate, s.Publish, c.signingCosts(), resources, s.Clients, s.Users)
 	return err
+}
+
+// signingCosts says what the algorithms mean for the CPU (docs/figures.md).
+func (c *config) signingCosts() string {
+	if !slices.Contains(c.Keys.Algorithms, "RS256") {
+		return "tens of microseconds of CPU a signature"
+	}
+	named := 0
+	for _, client := range c.Clients {
+		if client.IDTokenSignedResponseAlg != "" {
+			named++
+		}
+	}
+	return fmt.Sprintf("RS256 takes about 35 times the CPU of ES256 and EdDSA. ID tokens are by RS256, but for clients with\n"+
+		"               id_token_signed_response_alg, as %d of %d have", named, len(c.Clients))
 }

@@ -316,3 +316,21 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestConfigCheckSaysWhatSigningCosts(t *testing.T) {
+	for content, want := range map[string]string{
+		"keys: {algorithms: [ES256]}": "tens of microseconds",
+		"keys: {algorithms: [ES256, RS256]}\nclients:\n" +
+			"- {client_id: a, redirect_uris: [https://a.example/cb], token_endpoint_auth_method: none, id_token_signed_response_alg: ES256}\n" +
+			"- {client_id: b, redirect_uris: [https://b.example/cb], token_endpoint_auth_method: none}": "as 1 of 2 have",
+	} {
+		c, _, err := loadConfig(writeConfig(t, "issuer: https://auth.example.com\n"+content), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := c.explain(&out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%v\n%s", err, out.String())
+		}
+	}
+}
