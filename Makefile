@@ -44,7 +44,7 @@ bench-build: build
 	@mkdir -p $(BIN)/bench
 	cd bench && go build -o ../$(BIN)/bench/ ./floor
 	cd bench/peers/fosite && go build -o ../../../$(BIN)/bench/ .
-	cd bench/peers/others && go build -o ../../../$(BIN)/bench/ ./...
+	cd bench/peers/others && go build -o ../../../$(BIN)/bench/ ./zitadel ./gooauth2
 	@mkdir -p $(BIN)/bench/node && cp bench/peers/node/* $(BIN)/bench/node/
 	@if command -v npm >/dev/null; then cd $(BIN)/bench/node && npm install --silent --no-audit --no-fund; fi
 
