@@ -82,3 +82,8 @@ func FailuresKey(username string) string { return "failures/account/" + hashed(f
 func CodeFailuresKey(subject string) string {
 	return "failures/account/" + hashed(codeAccount(subject))
 }
+
+// DisableUser disables a user as an operator does.
+func DisableUser(ctx context.Context, s *Server, subject string) error {
+	return s.disableUser(ctx, subject, "test")
+}
