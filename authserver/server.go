@@ -107,7 +107,7 @@ func (s *Server) routeTable() []route {
 		{"/revoke", post, corsRegistered, "revocation_endpoint", s.serveJSON("revoke", s.handleRevoke)},
 		{"/revocations", append(get, post...), corsNone, "revocations_endpoint", http.HandlerFunc(s.handleRevocations)},
 		{"/userinfo", []string{http.MethodGet, http.MethodPost}, corsRegistered, "userinfo_endpoint", s.serveJSON("userinfo", s.handleUserInfo)},
-		{statusListPath + "{list}", get, corsAny, "", http.HandlerFunc(s.handleStatusList)},
+		{statusListPath, get, corsAny, "", http.HandlerFunc(s.handleStatusList)},
 		{"/.well-known/jwks.json", get, corsAny, "jwks_uri", http.HandlerFunc(s.handleJWKS)},
 	}
 	if s.login != nil {
@@ -255,11 +255,15 @@ func (s *Server) router() (http.Handler, error) {
 	handlers["/healthz"] = s.serveRoute(route{methods: get, handler: http.HandlerFunc(s.handleHealth)})
 	handlers["/readyz"] = s.serveRoute(route{methods: get, handler: http.HandlerFunc(s.handleReady)})
 	// Paths match byte for byte: no cleaning, which would turn a POST to //token
-	// into a redirected GET, and no decoding. None has variables, so that one lookup
-	// finds the handler, instead of the regular expression of each route in turn.
+	// into a redirected GET, and no decoding. One lookup finds the handler, instead of
+	// the regular expression of each route in turn; behind a path that ends with a
+	// slash, one more part may follow.
 	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
 	router.MatcherFunc(func(r *http.Request, match *mux.RouteMatch) bool {
-		match.Handler = handlers[r.URL.EscapedPath()]
+		path := r.URL.EscapedPath()
+		if match.Handler = handlers[path]; match.Handler == nil {
+			match.Handler = handlers[path[:strings.LastIndexByte(path, '/')+1]]
+		}
 		return match.Handler != nil
 	})
 	return router, nil

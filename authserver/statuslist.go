@@ -9,10 +9,9 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/gorilla/mux"
 )
 
 // Token Status Lists (draft-ietf-oauth-status-list-21) show revocations to resource
@@ -45,7 +44,8 @@ type statusList struct {
 // handleStatusList serves a Status List Token (§8.1). It is signed at most once in
 // statusListKept and shared.
 func (s *Server) handleStatusList(w http.ResponseWriter, r *http.Request) {
-	token, err := s.statuses.token(mux.Vars(r)["list"])
+	path := r.URL.EscapedPath()
+	token, err := s.statuses.token(path[strings.LastIndexByte(path, '/')+1:])
 	if err != nil {
 		s.writeError(w, r, "status_list", err)
 		return

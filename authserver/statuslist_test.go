@@ -84,7 +84,7 @@ func status(t *testing.T, at running, token accesstoken.Claims) bool {
 	if !ok {
 		t.Fatalf("the list is at %s", place.URI)
 	}
-	for {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		response, err := http.Get(at.url + path)
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func status(t *testing.T, at running, token accesstoken.Claims) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusServiceUnavailable {
+		if (response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusServiceUnavailable) && time.Now().Before(deadline) {
 			time.Sleep(10 * time.Millisecond) // it has not read that far
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/authserver"
 	"authserver/authserver/authservertest"
 	"authserver/verifier"
 )
@@ -110,17 +111,7 @@ func TestRevocationReaches(t *testing.T) {
 			t.Fatalf("before: %d %s", status, body)
 		}
 	}
-	request, err := http.NewRequest("POST", s.Issuer+"/revoke", strings.NewReader("token="+revoked))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.SetBasicAuth(authservertest.ServiceID, authservertest.Secret)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil || response.StatusCode != 200 {
-		t.Fatalf("%v %v", response, err)
-	}
-	response.Body.Close()
+	revoke(t, s, revoked)
 	began := time.Now()
 	for {
 		status, header, _ := call(t, "GET", server.URL+"/orders", "", "Bearer "+revoked)
@@ -134,6 +125,45 @@ func TestRevocationReaches(t *testing.T) {
 	t.Logf("refused after %s", time.Since(began))
 	if status, _, body := call(t, "GET", server.URL+"/orders", "", "Bearer "+other); status != 200 {
 		t.Errorf("another token of the same client: %d %s", status, body)
+	}
+}
+
+// The samples that follow no feed look into the issuer's Token Status Lists.
+func TestStatusLists(t *testing.T) {
+	s := authservertest.New(t, authservertest.Options{Configure: func(c *authserver.Config) { c.Resources[0].StatusList = true }})
+	const form = "grant_type=client_credentials&scope=orders:read"
+	good, revoked := token(t, s, authservertest.ServiceID, form), token(t, s, authservertest.ServiceID, form)
+	revoke(t, s, revoked)
+	for name, base := range map[string]string{"Flask": startFlask(t, s.Issuer), "Express": startExpress(t, s.Issuer)} {
+		status, header, body := 0, http.Header(nil), ""
+		// A list that was signed before the revocation is good for some seconds.
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && status != 401; time.Sleep(50 * time.Millisecond) {
+			status, header, body = call(t, "GET", base+"/orders", "", "Bearer "+revoked)
+		}
+		if status != 401 || !strings.Contains(header.Get("WWW-Authenticate"), "the token was revoked") {
+			t.Errorf("%s: %d %s %s", name, status, header.Get("WWW-Authenticate"), body)
+		}
+		if status, _, body := call(t, "GET", base+"/orders", "", "Bearer "+good); status != 200 {
+			t.Errorf("%s refuses a token that was not revoked: %d %s", name, status, body)
+		}
+	}
+}
+
+func revoke(t *testing.T, s *authservertest.Server, access string) {
+	t.Helper()
+	request, err := http.NewRequest("POST", s.Issuer+"/revoke", strings.NewReader("token="+access))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(authservertest.ServiceID, authservertest.Secret)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != 200 {
+		t.Fatal(response.Status)
 	}
 }
 
@@ -191,7 +221,13 @@ func startSample(t *testing.T, issuer, interpreter, file string) string {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { command.Process.Kill(); command.Wait() })
+	t.Cleanup(func() {
+		command.Process.Kill()
+		command.Wait()
+		if t.Failed() {
+			t.Logf("%s:\n%s", file, output.String())
+		}
+	})
 	base := "http://" + address
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if response, err := http.Get(base + "/healthz"); err == nil {

@@ -1,6 +1,11 @@
 package accesstoken
 
-import "authserver/internal/intake"
+import (
+	"fmt"
+	"math"
+
+	"authserver/internal/intake"
+)
 
 // Decode reads the payload of an access token, in one pass: as strictly as
 // intake.Decode, each claim of the type that it has in Claims and never null. It
@@ -48,6 +53,9 @@ func (c *Claims) set(name, value string) (err error) {
 		c.PreferredUsername, err = intake.Text(value)
 	case "roles":
 		c.Roles, err = intake.Texts(value)
+	case "status":
+		c.Status = new(Status)
+		err = intake.Members(value, c.Status.set)
 	case "cnf":
 		c.Confirmation = new(Confirmation)
 		err = intake.Members(value, c.Confirmation.set)
@@ -63,6 +71,28 @@ func (c *Confirmation) set(name, value string) (err error) {
 		c.JWKThumbprint, err = intake.Text(value)
 	case "x5t#S256":
 		c.X509Thumbprint, err = intake.Text(value)
+	}
+	return err
+}
+
+// set takes the kind of status that is known here.
+func (s *Status) set(name, value string) error {
+	if name != "status_list" {
+		return nil
+	}
+	return intake.Members(value, s.List.set)
+}
+
+func (e *StatusListEntry) set(name, value string) (err error) {
+	switch name {
+	case "idx":
+		var index int64
+		if index, err = intake.Integer(value); err == nil && (index < 0 || index > math.MaxUint32) {
+			err = fmt.Errorf("%w: idx is %d", intake.ErrMalformed, index)
+		}
+		e.Index = uint32(index)
+	case "uri":
+		e.URI, err = intake.Text(value)
 	}
 	return err
 }
