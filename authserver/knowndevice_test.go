@@ -40,10 +40,9 @@ func TestSpraying(t *testing.T) {
 // for nobody who makes it up.
 func TestKnownDevice(t *testing.T) {
 	s := browserServer(t, nil)
-	w := httptest.NewRecorder()
 	r := httptest.NewRequest("POST", "/login", nil)
 	for _, name := range []string{"Alice", "b", "c", "d", "e"} {
-		w = httptest.NewRecorder()
+		w := httptest.NewRecorder()
 		if err := s.rememberDevice(w, r, user{username: name}); err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +53,7 @@ func TestKnownDevice(t *testing.T) {
 	if device == "" || s.callerOf(r, "e").device != device || s.callerOf(r, "mallory").device != "" {
 		t.Errorf("devices %q %q %q", device, s.callerOf(r, "e").device, s.callerOf(r, "mallory").device)
 	}
-	w = httptest.NewRecorder()
+	w := httptest.NewRecorder()
 	if err := s.rememberDevice(w, r, user{username: "f"}); err != nil { // the oldest of six is forgotten
 		t.Fatal(err)
 	}

@@ -271,7 +271,7 @@ func TestReplacedPages(t *testing.T) {
 	page = v.submit(page, "begin_totp").expect(t, 200, "into your app")
 	secret := strings.Fields(page.text())[1]
 	v.submit(page, "code", "code", codeAt(t, secret, time.Now())).expect(t, 200, "Keep [")
-	page = v.submit(v.get(s.Issuer+"/logout").expect(t, 200, "Leave?"), "sign_out", "decision", "sign_out").expect(t, 200, "Bye")
+	v.submit(v.get(s.Issuer+"/logout").expect(t, 200, "Leave?"), "sign_out", "decision", "sign_out").expect(t, 200, "Bye")
 	page = v.submit(v.get(authorizeURL(s, "shop", "response_mode", "form_post")), "username", "username", "alice", "password", authservertest.Password).expect(t, 200, "And?")
 	page = v.submit(page, "code", "code", codeAt(t, secret, time.Now().Add(30*time.Second))).expect(t, 200, "On to Corner Shop")
 	if action, values := page.form(t, "state"); action != webCallback || values.Get("code") == "" {
