@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -66,10 +65,9 @@ func New(t testing.TB, options Options) *Server {
 		t.Cleanup(func() { opened.Close() })
 		s.Store = opened
 	}
-	var handler http.Handler
-	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	s.server = httptest.NewUnstartedServer(nil) // it has an address already, and so an issuer
 	t.Cleanup(s.server.Close)
-	s.Issuer = s.server.URL
+	s.Issuer = "http://" + s.server.Listener.Addr().String()
 	if options.Localhost {
 		s.Issuer = strings.Replace(s.Issuer, "127.0.0.1", "localhost", 1)
 	}
@@ -117,7 +115,8 @@ func New(t testing.TB, options Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler = server.Handler()
+	s.server.Config.Handler = server.Handler()
+	s.server.Start()
 	ran := make(chan struct{})
 	go func() { defer close(ran); server.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ran })
