@@ -159,6 +159,7 @@ func TestLogOutlivesItsWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(memory)
 		c := testConfig(t, store, es256)
+		c.PollEvery = 10 * time.Second
 		m := open(t, c)
 		calls := 0
 		store.append = func() error {
@@ -178,7 +179,7 @@ func TestLogOutlivesItsWriter(t *testing.T) {
 		if store.lines() != written {
 			t.Error("another instance does not leave the writer its time")
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Minute)
 		checkLog(t, other)
 		if j := other.current.Load().set.Log; len(j.Unlogged) > 0 || store.lines() <= int(j.Count) {
 			t.Errorf("%d lines for %d entries, %d not written", store.lines(), j.Count, len(j.Unlogged))

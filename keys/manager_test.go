@@ -168,6 +168,7 @@ func TestTokensSurviveThreeRotations(t *testing.T) {
 func TestMonthsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := testConfig(t, new(memory), es256)
+		c.PollEvery = 10 * time.Second
 		m := open(t, c)
 		was := m.kids(es256)
 		time.Sleep(400 * 24 * time.Hour)
@@ -415,6 +416,7 @@ func TestInstancesAgree(t *testing.T) {
 			}
 		}
 		c.RotateEvery, c.PublishBefore, c.TokenLifetime = 2*time.Hour, time.Hour, 10*time.Minute
+		c.PollEvery = 5 * time.Second
 		managers, stops := make([]*Manager, 3), make([]func(), 3)
 		start := func(i int) {
 			for range 5 {

@@ -130,14 +130,25 @@ type animal struct {
 	verify func(token string) error
 
 	verified, refused int
+	late              int // tokens that it came to when they had all but expired: this machine was too slow
 	reasons           map[string]int
 }
 
-func (a *animal) feed(tokens <-chan string) {
+// meal is a token.
+type meal struct {
+	token  string
+	issued time.Time
+}
+
+func (a *animal) feed(meals <-chan meal) {
 	a.reasons = make(map[string]int)
-	for token := range tokens {
+	for m := range meals {
+		if time.Since(m.issued) > lifetime-3*time.Second {
+			a.late++
+			continue
+		}
 		a.verified++
-		if err := a.verify(token); err != nil {
+		if err := a.verify(m.token); err != nil {
 			if a.refused++; a.refused <= 3 {
 				log.Printf("%s: %v", a.name, err)
 			}
@@ -165,15 +176,15 @@ func run(rotations int, publish time.Duration, node, python string) error {
 		return err
 	}
 	var eating sync.WaitGroup
-	var mouths []chan string
+	var mouths []chan meal
 	for _, a := range animals {
-		mouth := make(chan string, 10000)
+		mouth := make(chan meal, 10000)
 		mouths = append(mouths, mouth)
 		eating.Go(func() { a.feed(mouth) })
 	}
-	give := func(token string) {
+	give := func(m meal) {
 		for _, mouth := range mouths {
-			mouth <- token
+			mouth <- m
 		}
 	}
 	began, issued, failed := time.Now(), 0, 0
@@ -187,10 +198,11 @@ func run(rotations int, publish time.Duration, node, python string) error {
 		if issued++; issued%600 == 0 {
 			log.Printf("%d rotations, %d tokens", rotated(i), issued)
 		}
-		give(token)
-		time.AfterFunc(lifetime-5*time.Second, func() {
+		m := meal{token, time.Now()}
+		give(m)
+		time.AfterFunc(lifetime-8*time.Second, func() {
 			if ctx.Err() == nil {
-				give(token)
+				give(m)
 			}
 		})
 		time.Sleep(50 * time.Millisecond)
@@ -207,15 +219,15 @@ func run(rotations int, publish time.Duration, node, python string) error {
 	}
 	fmt.Printf("%d rotations in %s; %d tokens issued, %d requests for one failed; %d requests of the key set; key log: %d entries, %d problems\n\n",
 		rotated(i), time.Since(began).Round(time.Second), issued, failed, i.jwks.Load(), report.Entries, len(report.Problems))
-	fmt.Println("| verifier | verifications | refused | why |")
-	fmt.Println("|---|---|---|---|")
+	fmt.Println("| verifier | verifications | refused | not asked in time | why |")
+	fmt.Println("|---|---|---|---|---|")
 	for _, a := range animals {
 		var why []string
 		for text, n := range a.reasons {
 			why = append(why, fmt.Sprintf("%d × %s", n, strings.ReplaceAll(text, "|", "/")))
 		}
 		slices.Sort(why)
-		fmt.Printf("| %s | %d | %d | %s |\n", a.name, a.verified, a.refused, strings.Join(why[:min(len(why), 3)], "; "))
+		fmt.Printf("| %s | %d | %d | %d | %s |\n", a.name, a.verified, a.refused, a.late, strings.Join(why[:min(len(why), 3)], "; "))
 	}
 	return nil
 }
