@@ -170,6 +170,18 @@ func TestOperationsAreCarriedOutOnce(t *testing.T) {
 			if now := m.kids(es256); now[active][0] != was[pending][0] || len(now[retiring]) != 1 {
 				t.Fatalf("round %d: %v became %v", round, was, now)
 			}
+			// A key is imported once: the repetition would be refused.
+			lose = 1
+			store.set(func() {
+				store.save = func() error {
+					if lose--; lose >= 0 {
+						return errBroken
+					}
+					return nil
+				}
+			})
+			must[KeyView](t)(m.Import(t.Context(), ann, es256, must[signing](t)(algorithms[0].generate())))
+			store.set(func() { store.save = nil })
 		}
 		store.set(func() { store.unsaved = errBroken })
 		if _, err := m.Rotate(t.Context(), ann); !errors.Is(err, errBroken) {
