@@ -53,15 +53,21 @@ func (c *contender) cpu() (server, redis time.Duration) {
 
 // tokens returns the first tokens of a user.
 func (c *contender) tokens(client *oauth.Client) (oauth.Tokens, error) {
+	scope := c.server.Plain
 	if c.password {
-		return client.RequestToken(url.Values{"grant_type": {"password"}, "username": {process.Username}, "password": {process.Password}})
+		return client.RequestToken(url.Values{
+			"grant_type": {"password"}, "username": {process.Username}, "password": {process.Password}, "scope": {scope},
+		})
 	}
-	return client.CodeFlow()
+	if scope == "" {
+		scope = c.server.Scope
+	}
+	return client.AuthorizeFor(scope)
 }
 
 var ours = oauth.Endpoints{
 	Token: "/token", Introspect: "/introspect", JWKS: "/.well-known/jwks.json", Keys: "/.well-known/jwks.json",
-	Metadata: "/.well-known/openid-configuration", Authorize: "/authorize", Scope: "openid profile orders:read",
+	Metadata: "/.well-known/openid-configuration", Authorize: "/authorize", Scope: "openid profile orders:read", Plain: "profile orders:read",
 }
 
 // startAuthserver starts instances of ours on one store.

@@ -44,7 +44,7 @@ var nodeEndpoints = oauth.Endpoints{
 // nothing else is said. What they do not offer is left out.
 var peers = []peer{
 	{name: "ory/fosite, in memory", needs: "fosite", args: goPeer("fosite"), endpoints: oauth.Endpoints{
-		Token: "/token", Introspect: "/introspect", Authorize: "/authorize", Keys: "/keys", Scope: "openid offline orders:read",
+		Token: "/token", Introspect: "/introspect", Authorize: "/authorize", Keys: "/keys", Scope: "openid offline orders:read", Plain: "offline orders:read",
 	}},
 	{name: "zitadel/oidc example, in memory", needs: "zitadel", args: goPeer("zitadel"), endpoints: oauth.Endpoints{
 		Token: "/oauth/token", Introspect: "/oauth/introspect", Authorize: "/auth", JWKS: "/keys", Keys: "/keys",

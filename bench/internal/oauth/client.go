@@ -39,7 +39,8 @@ type Endpoints struct {
 	// keys to verify tokens with are, also where JWKS is not to be measured.
 	Token, Introspect, Authorize, JWKS, Keys, Metadata string
 
-	Scope   string // of code flows
+	Scope   string // of code flows, with openid
+	Plain   string // without openid, so that a refresh makes no ID token; empty where that cannot be
 	Opaque  bool   // its access tokens are not JWTs
 	Consent bool   // is asked for with prompt=consent, without which there is no refresh token
 }

@@ -11,16 +11,19 @@ import (
 	"strings"
 )
 
-// CodeFlow goes through a whole authorization code flow with PKCE, as an
+// CodeFlow goes through AuthorizeFor with the server's scope.
+func (c *Client) CodeFlow() (Tokens, error) { return c.AuthorizeFor(c.server.Scope) }
+
+// AuthorizeFor goes through a whole authorization code flow with PKCE, as an
 // application and its user's browser do: to the authorization endpoint, along every
 // redirect, through a page to sign in where there is one, and to the token endpoint.
-func (c *Client) CodeFlow() (Tokens, error) {
+func (c *Client) AuthorizeFor(scope string) (Tokens, error) {
 	verifier := rand.Text() + rand.Text()
 	challenge := sha256.Sum256([]byte(verifier))
 	state := rand.Text()
 	query := url.Values{
 		"response_type": {"code"}, "client_id": {c.server.ClientID}, "redirect_uri": {c.server.RedirectURI},
-		"scope": {c.server.Scope}, "state": {state}, "nonce": {rand.Text()},
+		"scope": {scope}, "state": {state}, "nonce": {rand.Text()},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
 	}
 	if c.server.Consent {

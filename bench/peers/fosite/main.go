@@ -16,6 +16,7 @@ import (
 	"log"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v3"
@@ -57,6 +58,37 @@ func (s *session) Clone() fosite.Session {
 	return &session{s.DefaultSession.Clone().(*openid.DefaultSession), s.JWTClaims, s.JWTHeader}
 }
 
+// store guards refresh tokens by one lock. That of fosite writes some of them under
+// another lock than it reads them under, and ends the process when the two meet.
+type store struct {
+	*storage.MemoryStore
+	mu sync.Mutex
+}
+
+func (s *store) CreateRefreshTokenSession(ctx context.Context, signature, access string, request fosite.Requester) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.MemoryStore.CreateRefreshTokenSession(ctx, signature, access, request)
+}
+
+func (s *store) GetRefreshTokenSession(ctx context.Context, signature string, session fosite.Session) (fosite.Requester, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.MemoryStore.GetRefreshTokenSession(ctx, signature, session)
+}
+
+func (s *store) DeleteRefreshTokenSession(ctx context.Context, signature string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.MemoryStore.DeleteRefreshTokenSession(ctx, signature)
+}
+
+func (s *store) RotateRefreshToken(ctx context.Context, id, signature string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.MemoryStore.RotateRefreshToken(ctx, id, signature)
+}
+
 type server struct {
 	provider fosite.OAuth2Provider
 	issuer   string
@@ -92,7 +124,7 @@ func main() {
 		OpenIDConnectTokenStrategy: compose.NewOpenIDConnectStrategy(keyGetter, config),
 		Signer:                     &jwt.DefaultSigner{GetPrivateKey: keyGetter},
 	}
-	store := storage.NewMemoryStore()
+	store := &store{MemoryStore: storage.NewMemoryStore()}
 	hash, _ := hasher{}.Hash(context.Background(), []byte(*secret))
 	store.Clients["web"] = &fosite.DefaultClient{
 		ID: "web", Secret: hash, RedirectURIs: []string{*redirect}, ResponseTypes: []string{"code"},

@@ -93,4 +93,5 @@ provider.use(async (ctx, next) => {
   ctx.redirect(await provider.interactionResult(ctx.req, ctx.res, result, { mergeWithLastSubmission: true }));
 });
 provider.on('server_error', (_, error) => console.error(error));
-provider.listen(Number(port), '127.0.0.1');
+const server = provider.listen(Number(port), '127.0.0.1');
+server.keepAliveTimeout = 600_000; // or connections end between two rounds
