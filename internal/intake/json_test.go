@@ -71,3 +71,15 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+// Members finds duplicates by itself: no decoder comes after it.
+func TestMembersFindsDuplicates(t *testing.T) {
+	for text, ok := range map[string]bool{
+		`{"sub":"a","s\u0075b":"b"}`: false, `{"s\u0075b":"a","sub":"b"}`: false, `{"\u0073ub":1,"s\u0075b":2}`: false, `{"x":{"y":1,"\u0079":2}}`: false,
+		`{"sub":"a","s\u0075":"b"}`: true, `{"a\\u0062":1,"ab":2}`: true,
+	} {
+		if err := Members(text, nil); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
