@@ -12,6 +12,11 @@
 // (ring.go, set.go). Any instance may compute it; the one whose swap wins has
 // rotated. There are no locks and there is no leader.
 //
+// Operators change the same value by the same swap (operation.go). What happened is
+// written to a hash-chained log, which the set has the end of (journal.go, log.go).
+// Private keys are with a Backend: sealed in the set, or in a token or a service
+// (backend.go, remote).
+//
 // Two promises decide every duration here: a verifier that honours Cache-Control
 // never meets a key that it cannot know, and a token verifies until it expires.
 package keys
