@@ -21,7 +21,7 @@ var planted = []struct{ name, scenario, file, old, new string }{
 	{"a revocation is acknowledged before the record is gone", "one-redis", "authserver/revocation.go",
 		"		err = s.grants.Delete(ctx, grantID)\n	}\n	if err != nil {\n		return fmt.Errorf(\"ending a grant: %w\", err)", "		go s.grants.Delete(context.WithoutCancel(ctx), grantID)\n	}\n	if err != nil {\n		return fmt.Errorf(\"ending a grant: %w\", err)"},
 	{"store trouble is answered with invalid_grant", "one-redis", "authserver/grant_refresh_token.go",
-		"return Grant{}, store.Record{}, \"\", unavailable(fmt.Errorf(\"moving a grant: %w\", err))", "return Grant{}, store.Record{}, \"\", errGrantEnded.because(err)"},
+		"return Grant{}, store.Record{}, \"\", unavailable(fmt.Errorf(\"moving a grant: %w\", err))", "return Grant{}, store.Record{}, \"\", errGrantEnded.because(fmt.Errorf(\"moving a grant: %w\", err))"},
 	{"a write is acknowledged before it is on disk", "one-embedded", "store/boltstore/boltstore.go",
 		"	op := &operation{ctx: ctx, run: run, done: make(chan struct{})}\n", "	op := &operation{ctx: context.WithoutCancel(ctx), run: run, done: make(chan struct{})}\n	if s.acknowledgeEarly(op) {\n		return op.result\n	}\n"},
 	{"each retry mints another successor", "three-redis", "authserver/grant_refresh_token.go",
@@ -113,7 +113,7 @@ func plant(file, old, new string) (binary string, err error) {
 		return "", err
 	}
 	binary = filepath.Join(directory, "planted")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/authserver")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/authserver") // the same path in each copy, so that only what changed is compiled
 	build.Dir = directory
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, output)
