@@ -16,7 +16,8 @@ const (
 	tailWait    = 100 * time.Millisecond // how long one read of the log waits for an event
 	tailRetry   = 100 * time.Millisecond // pause after a read that failed
 	expireEvery = time.Minute
-	maxHistory  = 16384 // entries that a follower can be behind without needing a snapshot
+	lookEvery   = time.Second // whether the latest event is still there
+	maxHistory  = 16384       // entries that a follower can be behind without needing a snapshot
 )
 
 // revocationFeed follows the log, holds what is revoked, and hands it on. One
@@ -81,7 +82,7 @@ func newRevocationFeed(s *Server) (*revocationFeed, error) {
 // reads the log from its beginning again, because a store that failed over may have
 // lost its latest events and put others where they were.
 func (f *revocationFeed) follow(ctx context.Context) {
-	after, trouble, expired := store.Position(0), false, time.Now()
+	after, trouble, expired, looked := store.Position(0), false, time.Now(), time.Now()
 	var unfinished []string
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -107,11 +108,25 @@ func (f *revocationFeed) follow(ctx context.Context) {
 		asOf := completeAsOf(began, len(events))
 		unfinished = f.server.finishGrants(ctx, append(unfinished, f.server.endedGrants(events)...))
 		f.take(events, asOf)
+		if after > 0 && time.Since(looked) > lookEvery {
+			looked = time.Now()
+			if f.setBack(ctx, after) {
+				after = 0
+			}
+		}
 		if time.Since(expired) > expireEvery {
 			expired = time.Now()
 			f.server.metrics.revocations.Set(float64(f.set.Expire()))
 		}
 	}
+}
+
+// setBack reports whether the event at a position is gone: it was dropped for its age,
+// and then nothing is left to read, or the store has lost it. A driver that connects
+// again by itself, to a store that failed over, shows no other trouble.
+func (f *revocationFeed) setBack(ctx context.Context, position store.Position) bool {
+	events, err := f.server.store.Tail(ctx, revocationLog, position-1, 0)
+	return err != nil || len(events) == 0 || events[0].Position != position
 }
 
 // completeAsOf is the instant up to which a read that began at an instant has seen

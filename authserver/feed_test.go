@@ -389,6 +389,39 @@ func TestLogSetBack(t *testing.T) {
 	}
 }
 
+// After trouble the log is read from its beginning: a Redis that lost it all and got
+// an event at an earlier position (ATTACKS FT-04, FT-07).
+func TestLogIsReadAgainAfterTrouble(t *testing.T) {
+	redis := redistest.Start(t)
+	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	s := start(t, insideServer(t, opened, keys.MasterKey{}))
+	s.end(t, "before")
+	for !s.holds("before") {
+		time.Sleep(time.Millisecond)
+	}
+	redis.Kill()
+	redis.Restart() // without its data
+	connection, err := net.Dial("tcp", redis.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	fmt.Fprintf(connection, "XADD authserver:l:revocations 1-0 e '{\"v\":1,\"grant_id\":\"earlier\",\"at\":1000,\"until\":2000}'\r\n")
+	if answer, err := bufio.NewReader(connection).ReadString('\n'); err != nil || !strings.HasPrefix(answer, "$3") {
+		t.Fatalf("Redis says %q, %v", answer, err)
+	}
+	for !s.holds("earlier") { // or until the test's time is up
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !s.holds("before") {
+		t.Error("a revocation that the store has lost is forgotten")
+	}
+}
+
 // A reader that does not read is cut off; others get everything meanwhile.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
