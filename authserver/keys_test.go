@@ -58,7 +58,7 @@ func TestTokensOfARevokedKey(t *testing.T) {
 func TestKeyMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	s := authservertest.New(t, authservertest.Options{Configure: func(c *authserver.Config) { c.Registry = registry }})
-	access, _ := signIn(t, s, "orders:read")
+	access, refreshToken := signIn(t, s, "orders:read")
 	introspect(t, s, web, access)
 	kid := kidOf(t, access)
 	families, err := registry.Gather()
@@ -76,18 +76,21 @@ func TestKeyMetrics(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"authserver_key_state " + kid + " ES256 active":     1,
-		"authserver_key_signatures_total " + kid + " ES256": 1,
-		"authserver_key_ring_signs refresh":                 1,
-		"authserver_key_lease":                              1,
-		"authserver_key_failed_rotations_total":             0,
+		"authserver_key_state " + kid + " ES256 active":                          1,
+		"authserver_key_signatures_total " + kidOf(t, refreshToken) + " refresh": 1,
+		"authserver_key_ring_signs refresh":                                      1,
+		"authserver_key_lease":                                                   1,
+		"authserver_key_failed_rotations_total":                                  0,
 	} {
 		if got, ok := values[name]; !ok || got != want {
 			t.Errorf("%s is %v, want %v (of %v)", name, got, want, values)
 		}
 	}
-	if got := values["authserver_key_verifications_total "+kid+" ES256"]; got < 1 {
-		t.Errorf("%v verifications", got)
+	// The frames of the feed are signed and checked with the key as well.
+	for _, name := range []string{"signatures", "verifications"} {
+		if got := values["authserver_key_"+name+"_total "+kid+" ES256"]; got < 1 {
+			t.Errorf("%v %s", got, name)
+		}
 	}
 	for name, want := range map[string]float64{
 		"authserver_key_next_rotation_seconds ES256":                   2160 * 3600,
