@@ -49,8 +49,8 @@ func TestContractOverTLS(t *testing.T) {
 // The least that the user of one Redis, without a database number in the URL,
 // needs; this is the line of the ACL file (with #<sha256> for >secret):
 //
-//	user authserver on >secret resetchannels ~authserver:* -@all +get +getrange +set +del +incrby +pttl +pexpire +pexpireat +time +zadd +zrem +zrange +zrangebyscore +zscan +xadd +xread +eval +evalsha +info +config|get
-var leastCommands = strings.Fields("get getrange set del incrby pttl pexpire pexpireat time " +
+//	user authserver on >secret resetchannels ~authserver:* -@all +get +mget +getrange +set +del +incrby +pttl +pexpire +pexpireat +time +zadd +zrem +zrange +zrangebyscore +zscan +xadd +xread +eval +evalsha +info +config|get
+var leastCommands = strings.Fields("get mget getrange set del incrby pttl pexpire pexpireat time " +
 	"zadd zrem zrange zrangebyscore zscan xadd xread eval evalsha info config|get")
 
 // The user can do what the contract asks for, and each command was used, so that
