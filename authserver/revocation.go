@@ -118,19 +118,28 @@ func (s *Server) finishGrants(ctx context.Context, ended []string) []string {
 	return nil
 }
 
-// endSession ends a session and all its grants. No grant is made in it any more.
+// endSession ends a session and all its grants. No grant is made in it any more. It
+// is logged first, and the session itself ends after its grants, so that nobody who
+// repeats a call that failed half way finds the session gone and ends nothing.
 func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
+	if err := s.publish(ctx, revocation{Session: sessionID, Reason: reason}); err != nil {
+		return err
+	}
+	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {
+		return fmt.Errorf("ending a session: %w", err)
+	}
 	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(s.sessionTimes.Max+time.Hour))
 	if err != nil && !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("ending a session: %w", err)
+	}
+	// Once more: some may have been made meanwhile.
+	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
 	if err := s.sessions.Delete(ctx, sessionID); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
-	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {
-		return fmt.Errorf("ending a session: %w", err)
-	}
-	return s.publish(ctx, revocation{Session: sessionID, Reason: reason})
+	return nil
 }
 
 // endedSessionKey is the key of the record that says that a session has ended. It
