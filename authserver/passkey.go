@@ -184,16 +184,15 @@ func (p *passkeys) created(purpose string, f form, owner *passkeyOwner) (webauth
 }
 
 // shown judges the browser's answer to ask. find returns the owner of a user handle.
-// It returns the credential as it is now, with its counter, and the challenge, which
-// the caller spends.
-func (p *passkeys) shown(purpose string, f form, owner *passkeyOwner, find func(handle []byte) (*passkeyOwner, error)) (*passkeyOwner, *webauthn.Credential, string, error) {
+// The caller spends the challenge of what it returns.
+func (p *passkeys) shown(purpose string, f form, owner *passkeyOwner, find func(handle []byte) (*passkeyOwner, error)) (*shownPasskey, error) {
 	asked, err := p.asked("get\x00"+purpose, f.get(passkeyQuestion))
 	if err != nil {
-		return nil, nil, "", err
+		return nil, err
 	}
 	answer, err := protocol.ParseCredentialRequestResponseBytes([]byte(f.get("passkey")))
 	if err != nil {
-		return nil, nil, "", err
+		return nil, err
 	}
 	var used *webauthn.Credential
 	if owner != nil {
@@ -206,11 +205,21 @@ func (p *passkeys) shown(purpose string, f form, owner *passkeyOwner, find func(
 	}
 	switch {
 	case err != nil:
-		return nil, nil, "", err
+		return nil, err
 	case used.Authenticator.CloneWarning: // WebAuthn §7.2 step 22
-		return nil, nil, "", errors.New("the passkey's counter went back: it may have been copied")
+		return nil, errors.New("the passkey's counter went back: it may have been copied")
 	}
-	return owner, used, asked.Challenge, nil
+	return &shownPasskey{owner, used, asked.Challenge, answer.Response.AuthenticatorData.Flags.HasUserVerified()}, nil
+}
+
+// shownPasskey is a passkey that was used to sign in.
+type shownPasskey struct {
+	owner      *passkeyOwner
+	credential *webauthn.Credential // as it is now, with its counter
+	challenge  string
+	// userVerified is of this answer: the flag of the credential is that of its
+	// registration, and a thief may use the passkey without its PIN.
+	userVerified bool
 }
 
 // sameCredential reports whether a passkey is the credential.

@@ -59,7 +59,7 @@ func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (u u
 		owner = &passkeyOwner{half.view(), half.subject, found.Passkeys}
 	}
 	var trouble error // of the store, which the library would turn into a refusal
-	owner, used, challenge, err := s.passkeys.shown(in.ID, f, owner, func(handle []byte) (*passkeyOwner, error) {
+	shown, err := s.passkeys.shown(in.ID, f, owner, func(handle []byte) (*passkeyOwner, error) {
 		found, err := s.ownerOf(ctx, handle)
 		if err != nil && !errors.Is(err, errNoUser) {
 			trouble = err
@@ -72,18 +72,18 @@ func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (u u
 	if err != nil {
 		return refused(err)
 	}
-	if u, err = s.users.bySubject(ctx, owner.subject); errors.Is(err, errNoUser) {
+	if u, err = s.users.bySubject(ctx, shown.owner.subject); errors.Is(err, errNoUser) {
 		return refused(err)
 	} else if err != nil {
 		return user{}, false, err
 	}
-	if err := s.spendChallenge(ctx, challenge); err != nil {
+	if err := s.spendChallenge(ctx, shown.challenge); err != nil {
 		return user{}, false, err
 	}
 	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
 		for i := range c.Passkeys {
-			if c.Passkeys[i].sameCredential(used) {
-				c.Passkeys[i].Credential, c.Passkeys[i].LastUsed = *used, time.Now().Unix()
+			if c.Passkeys[i].sameCredential(shown.credential) {
+				c.Passkeys[i].Credential, c.Passkeys[i].LastUsed = *shown.credential, time.Now().Unix()
 				return nil
 			}
 		}
@@ -93,7 +93,7 @@ func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (u u
 		return user{}, false, err
 	}
 	s.log.Info("signed in by passkey", "event", "sign_in", "sub", u.subject, "username", u.username)
-	return u, used.Flags.UserVerified, nil
+	return u, shown.userVerified, nil
 }
 
 // spendChallenge lets a question be answered once (WebAuthn §13.4.3).
