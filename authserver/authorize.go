@@ -66,7 +66,7 @@ func (s *Server) allow(w http.ResponseWriter, r *http.Request, in *interaction) 
 	}
 	consented := current != nil && current.ID == in.Session
 	if consented {
-		if err := s.rememberConsent(r.Context(), current.Subject, c.id, in.Request.consentScope()); err != nil {
+		if err := s.rememberConsent(r.Context(), current.Subject, c, in.Request.consentScope()); err != nil {
 			return err
 		}
 	}
@@ -166,7 +166,8 @@ func (s *Server) missing(c *client, request authorizationRequest, current *sessi
 	case request.Subject != "" && request.Subject != s.subjectFor(c, current.Subject):
 		// OpenID Connect Core §3.1.2.1, id_token_hint: nobody else will do.
 		return loginRequired("another user is signed in than the one that the request is about")
-	case request.EssentialACR && !meetsACR(request.ACRValues, current.ACR):
+	case request.EssentialACR && len(request.ACRValues) > 0 && !reachesACR(request.ACRValues, current.ACR):
+		// OpenID Connect Core §5.5.1.1: a level that nobody knows here cannot be met.
 		return refusal("unmet_authentication_requirements", "the user has not signed in as the request demands")
 	case !signedIn && !meetsACR(request.ACRValues, current.ACR):
 		return loginRequired("the request asks for another way of signing in")
@@ -178,15 +179,16 @@ func (s *Server) missing(c *client, request authorizationRequest, current *sessi
 // that nobody knows are no reason to ask: acr_values are wishes (OpenID Connect
 // Core §3.1.2.1).
 func meetsACR(wanted []string, acr string) bool {
-	known := false
-	for _, one := range wanted {
+	known := func(one string) bool { return slices.Contains(acrLevels, one) }
+	return reachesACR(wanted, acr) || !slices.ContainsFunc(wanted, known)
+}
+
+// reachesACR reports whether acr is, or is above, one of the wanted levels.
+func reachesACR(wanted []string, acr string) bool {
+	return slices.ContainsFunc(wanted, func(one string) bool {
 		level := slices.Index(acrLevels, one)
-		known = known || level >= 0
-		if level >= 0 && slices.Index(acrLevels, acr) >= level {
-			return true
-		}
-	}
-	return !known
+		return level >= 0 && slices.Index(acrLevels, acr) >= level
+	})
 }
 
 // answer sends the client its code.

@@ -59,16 +59,19 @@ func (s *Server) needsConsent(ctx context.Context, c *client, request authorizat
 }
 
 // rememberConsent adds scope to what subject has allowed a client.
-func (s *Server) rememberConsent(ctx context.Context, subject, clientID string, scope []string) error {
+func (s *Server) rememberConsent(ctx context.Context, subject string, c *client, scope []string) error {
 	now := time.Now()
 	expires := now.Add(s.tokens.RefreshMax)
-	key := consentKey(subject, clientID)
+	key := consentKey(subject, c.id)
 	for range 20 {
 		given, record, err := s.consents.Get(ctx, key)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return unavailable(fmt.Errorf("looking up a consent: %w", err))
 		}
-		given.ClientID, given.Subject, given.Given = clientID, subject, now.Unix()
+		if given.Given < c.created { // to another one, which had the same id before
+			given.Scope = nil
+		}
+		given.ClientID, given.Subject, given.Given = c.id, subject, now.Unix()
 		for _, one := range scope {
 			if !slices.Contains(given.Scope, one) {
 				given.Scope = append(given.Scope, one)
@@ -83,12 +86,12 @@ func (s *Server) rememberConsent(ctx context.Context, subject, clientID string, 
 			continue
 		}
 		if err == nil {
-			err = s.store.Link(ctx, consentsOf(subject), clientID, expires)
+			err = s.store.Link(ctx, consentsOf(subject), c.id, expires)
 		}
 		if err != nil {
 			return unavailable(fmt.Errorf("storing a consent: %w", err))
 		}
-		s.log.Info("consent given", "event", "consent", "client_id", clientID, "sub", subject, "scope", scope)
+		s.log.Info("consent given", "event", "consent", "client_id", c.id, "sub", subject, "scope", scope)
 		return nil
 	}
 	return unavailable(errors.New("storing a consent: too many at once"))

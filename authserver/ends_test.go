@@ -82,13 +82,21 @@ func TestAdminUserReset(t *testing.T) {
 // What a user allowed a client that is gone, he has not allowed another with its id.
 func TestConsentOfAnEarlierClient(t *testing.T) {
 	s := browserServer(t, nil)
-	if err := s.rememberConsent(t.Context(), "alice-1", "shop", []string{"openid"}); err != nil {
+	if err := s.rememberConsent(t.Context(), "alice-1", &client{id: "shop"}, []string{"openid"}); err != nil {
 		t.Fatal(err)
 	}
 	for created, want := range map[int64]int{time.Now().Unix() - 10: 1, time.Now().Unix() + 10: 0} {
 		if scope, err := s.consented(t.Context(), "alice-1", &client{id: "shop", created: created}); err != nil || len(scope) != want {
 			t.Errorf("of a client created at %d: %v %v", created, scope, err)
 		}
+	}
+	later := &client{id: "shop", created: time.Now().Unix() + 10}
+	if err := s.rememberConsent(t.Context(), "alice-1", later, []string{"email"}); err != nil {
+		t.Fatal(err)
+	}
+	later.created = 0
+	if scope, err := s.consented(t.Context(), "alice-1", later); err != nil || len(scope) != 1 || scope[0] != "email" {
+		t.Errorf("what the earlier client was allowed came back: %v %v", scope, err)
 	}
 }
 

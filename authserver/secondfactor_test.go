@@ -59,6 +59,8 @@ func TestAuthenticatorApp(t *testing.T) {
 	v := newVisitor(t)
 	v.signIn(v.get(s.Issuer+"/account"), "alice", authservertest.Password)
 	answered(t, v.get(authorizeURL(s, "own", "claims", `{"id_token":{"acr":{"essential":true,"values":["aal1"]}}}`)), "")
+	// OpenID Connect Core §5.5.1.1: what nobody knows here cannot be met.
+	answered(t, v.get(authorizeURL(s, "own", "prompt", "none", "claims", `{"id_token":{"acr":{"essential":true,"values":["https://refeds.org/profile/mfa"]}}}`)), "unmet_authentication_requirements")
 	used, next, recovery := enrolTOTP(t, v, s.Issuer) // and it has used a code
 
 	first := newVisitor(t)
