@@ -161,7 +161,7 @@ func (s *Server) startSession(w http.ResponseWriter, r *http.Request, u user, am
 		err = s.store.Link(ctx, sessionsOf(u.subject), started.ID, time.Unix(started.Ends, 0))
 	}
 	if err == nil && before != nil && before.ID != started.ID {
-		err = s.endSession(ctx, before.ID, reasonOtherUser)
+		err = s.logOut(ctx, before, reasonOtherUser) // its clients are told
 	}
 	if err != nil {
 		return nil, unavailable(fmt.Errorf("starting a session: %w", err))
