@@ -61,9 +61,12 @@ func (s *Server) signIn(ctx context.Context, username, password string, from cal
 		return user{}, errors.Join(err, s.throttle.withdraw(ctx, attempt))
 	}
 	if !matches || unknown != nil {
-		attrs := []any{"event", "sign_in_refused", "username", username, "address", from.address.String()}
+		// A name that is none may be a password typed into the wrong box.
+		attrs := []any{"event", "sign_in_refused", "account", hashed(foldUsername(username)), "address", from.address.String()}
 		if unknown != nil {
 			attrs = append(attrs, "cause", unknown.Error())
+		} else {
+			attrs = append(attrs, "sub", u.subject)
 		}
 		s.log.Info("sign-in refused", attrs...)
 		return user{}, errSignIn.because(errors.New("sign-in refused"))
