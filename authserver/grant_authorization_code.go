@@ -58,7 +58,7 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
 		return Authorization{}, err
 	}
-	if err := g.ready(c, resource, scope); err != nil { // nor for tokens that there are no keys for
+	if err := g.server.ready(c, resource, scope); err != nil { // nor for tokens that there are no keys for
 		return Authorization{}, err
 	}
 	if s.sessionTimes.KeepOfflineAccess && slices.Contains(allowed, "offline_access") {
@@ -75,17 +75,17 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	return authorization, nil
 }
 
-// ready returns an error when the tokens of a code cannot be signed now.
-func (g authorizationCodeGrant) ready(c *client, resource string, scope []string) error {
-	rings := []string{g.server.resources.algorithmFor(resource)}
+// ready returns an error when the tokens of a grant cannot be signed now.
+func (s *Server) ready(c *client, resource string, scope []string) error {
+	rings := []string{s.resources.algorithmFor(resource)}
 	if c.may("refresh_token") {
 		rings = append(rings, keys.RefreshRing)
 	}
 	if slices.Contains(scope, "openid") {
-		rings = append(rings, g.server.idTokenAlgorithm(c))
+		rings = append(rings, s.idTokenAlgorithm(c))
 	}
 	for _, ring := range rings {
-		if err := g.server.keys.Ready(ring); err != nil {
+		if err := s.keys.Ready(ring); err != nil {
 			return unavailable(fmt.Errorf("signing: %w", err))
 		}
 	}

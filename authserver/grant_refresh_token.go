@@ -49,6 +49,11 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if err != nil {
 		return Authorization{}, err
 	}
+	// Nothing moves for tokens that there are no keys for: who repeats the request for
+	// longer than the retry window would look like a thief.
+	if err := s.ready(c, resource, scope); err != nil {
+		return Authorization{}, err
+	}
 	grant, record, outcome, err := g.move(ctx, c, claims)
 	if err != nil {
 		return Authorization{}, err
