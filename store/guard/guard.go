@@ -141,11 +141,22 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 // Linked implements store.Store.
 func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := s.call(false, func() error { return nil }); err != nil {
-			yield("", err)
-			return
+		asked := false
+		refused := s.call(false, func() (failed error) {
+			asked = true
+			for member, err := range s.inner.Linked(ctx, index) {
+				if err != nil {
+					failed = err
+				}
+				if !yield(member, err) {
+					break
+				}
+			}
+			return failed
+		})
+		if !asked {
+			yield("", refused)
 		}
-		s.inner.Linked(ctx, index)(yield)
 	}
 }
 
