@@ -37,7 +37,7 @@ func Dial(ctx context.Context, socket string) (*Backend, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		},
 		MaxIdleConnsPerHost: 32,
-		IdleConnTimeout:     time.Minute,
+		IdleConnTimeout:     5 * time.Second, // sooner than the process behind it closes one
 	}}
 	answer, err := b.ask(ctx, pathBackend, request{})
 	if err != nil {
