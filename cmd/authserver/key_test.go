@@ -64,7 +64,10 @@ func keyCommands(t *testing.T, store string) {
 	if len(plan.Rotations) != 1 || plan.Rotations[0].From != signing || plan.Rotations[0].To != standby || len(plan.Transitions) == 0 {
 		t.Errorf("plan: %+v", plan)
 	}
-	if after := list(); !slices.EqualFunc(before.Plan, after.Plan, func(a, b keys.Transition) bool { return a.At.Equal(b.At) && a.KeyID == b.KeyID }) {
+	es256 := func(list []keys.Transition) []keys.Transition { // the first RSA key may still be in the making
+		return slices.DeleteFunc(list, func(one keys.Transition) bool { return one.Ring != "ES256" })
+	}
+	if after := list(); !slices.EqualFunc(es256(before.Plan), es256(after.Plan), func(a, b keys.Transition) bool { return a.At.Equal(b.At) && a.KeyID == b.KeyID }) {
 		t.Error("--plan changed something")
 	}
 	c.json(&plan, "key", "rotate", "ES256", "--reason", "practice")
