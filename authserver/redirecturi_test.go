@@ -105,7 +105,7 @@ func TestAttackRU21(t *testing.T) {
 			}
 		}
 	}
-	if tried < 1000 {
+	if tried < 500 { // the file has some 700
 		t.Errorf("only %d URLs were tried", tried)
 	}
 }
