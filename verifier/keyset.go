@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	minRefresh  = 30 * time.Second // between fetches, whatever asks for them
-	maxRefresh  = time.Hour        // between fetches, whatever max-age says
+	minAsked    = 30 * time.Second // between fetches that unknown kids ask for
+	minFresh    = time.Second      // between fetches, whatever max-age says
+	maxRefresh  = time.Hour        // the same
 	retryAfter  = 5 * time.Second  // after a failure while no keys are known
 	keepThrough = 24 * time.Hour   // keys are used after the last good answer
 	firstWait   = 5 * time.Second  // Verify waits so long for keys
@@ -34,9 +35,15 @@ type keySet struct {
 	log     *slog.Logger
 	found   func(endpoints) // is told where the issuer's endpoints are, if it is set
 	current atomic.Pointer[fetched]
-	first   chan struct{}      // closed when keys are known
-	ask     chan chan struct{} // somebody met an unknown kid
-	ended   chan struct{}      // nobody fetches any more
+	first   chan struct{} // closed when keys are known
+	ask     chan question // somebody met an unknown kid
+	ended   chan struct{} // nobody fetches any more
+}
+
+// question is for the key of an unknown kid.
+type question struct {
+	kid      string
+	answered chan struct{} // closed when there is nothing to wait for any more
 }
 
 // trustedKey is a key of the issuer. It is dead when the issuer does not publish it
@@ -49,17 +56,18 @@ type trustedKey struct {
 // fetched is one good answer.
 type fetched struct {
 	keys map[string]*trustedKey // by kid
-	at   time.Time
-	next time.Duration // until it is stale
+	at   time.Time              // when it was asked for
+	next time.Duration          // until it is stale
 }
 
 func newKeySet(source *source) *keySet {
-	return &keySet{source: source, log: source.config.Logger, first: make(chan struct{}), ask: make(chan chan struct{}), ended: make(chan struct{})}
+	return &keySet{source: source, log: source.config.Logger, first: make(chan struct{}), ask: make(chan question), ended: make(chan struct{})}
 }
 
 // find returns the key of a kid. An unknown one is looked for at the issuer, by
 // all callers together and not more often than every 30 seconds: tokens with
-// made-up kids must not become requests there.
+// made-up kids must not become requests there. Fetches by max-age do not count in
+// that: who could hide a new key behind them would make an emergency rotation last.
 func (s *keySet) find(ctx context.Context, kid string) (*trustedKey, error) {
 	select {
 	case <-s.first:
@@ -70,7 +78,7 @@ func (s *keySet) find(ctx context.Context, kid string) (*trustedKey, error) {
 	}
 	key, known := s.lookup(kid)
 	if !known {
-		s.look(ctx)
+		s.look(ctx, kid)
 		key, known = s.lookup(kid)
 	}
 	if !s.usable(time.Now()) {
@@ -89,13 +97,13 @@ func (s *keySet) usable(now time.Time) bool {
 }
 
 // look has the keys fetched, if that is due, and waits for it a few seconds at most.
-func (s *keySet) look(ctx context.Context) {
+func (s *keySet) look(ctx context.Context, kid string) {
 	ctx, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
-	done := make(chan struct{})
+	asked := question{kid, make(chan struct{})}
 	select {
-	case s.ask <- done:
-		s.wait(ctx, done)
+	case s.ask <- asked:
+		s.wait(ctx, asked.answered)
 	case <-s.ended:
 	case <-ctx.Done():
 	}
@@ -123,25 +131,26 @@ func (s *keySet) wait(ctx context.Context, done <-chan struct{}) bool {
 // run fetches the keys when they are stale and when somebody asks, until ctx ends.
 func (s *keySet) run(ctx context.Context) {
 	defer close(s.ended)
-	var last time.Time // of the latest attempt
+	var asked time.Time // when an unknown kid had keys fetched
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		var asked chan struct{}
+		var open question
 		select {
 		case <-ctx.Done():
 			return
 		case <-pause.C:
-		case asked = <-s.ask:
-			if time.Since(last) < minRefresh {
-				close(asked)
+		case open = <-s.ask:
+			// It may have become known while the question waited for a fetch.
+			if _, known := s.lookup(open.kid); known || time.Since(asked) < minAsked {
+				close(open.answered)
 				continue
 			}
+			asked = time.Now()
 		}
-		last = time.Now()
 		pause.Reset(s.refresh(ctx))
-		if asked != nil {
-			close(asked)
+		if open.answered != nil {
+			close(open.answered)
 		}
 	}
 }
@@ -157,7 +166,7 @@ func (s *keySet) refresh(ctx context.Context) time.Duration {
 		if held == nil {
 			return retryAfter
 		}
-		return minRefresh
+		return min(held.next, minAsked)
 	}
 	if held != nil {
 		answer.inherit(held)
@@ -166,7 +175,7 @@ func (s *keySet) refresh(ctx context.Context) time.Duration {
 	if held == nil {
 		close(s.first)
 	}
-	return answer.next
+	return max(answer.next-time.Since(answer.at), minFresh)
 }
 
 // inherit keeps the keys that stay, so that tokens that were verified by them need
@@ -220,7 +229,9 @@ func (s *keySet) fetch(ctx context.Context) (*fetched, error) {
 }
 
 // freshness is how long an answer may be used before it is fetched again: its
-// max-age less its Age (RFC 9111 §4.2), within bounds.
+// max-age less its Age (RFC 9111 §4.2), within bounds. An issuer that rotates quickly
+// has to say so by a short max-age; one that says 0 wants no cache, not to be asked
+// each second.
 func freshness(header http.Header) time.Duration {
 	lifetime := 5 * time.Minute
 	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
@@ -229,8 +240,11 @@ func freshness(header http.Header) time.Duration {
 			lifetime = time.Duration(seconds) * time.Second
 		}
 	}
+	if lifetime == 0 {
+		return minAsked
+	}
 	if age, err := strconv.ParseUint(header.Get("Age"), 10, 31); err == nil {
 		lifetime -= time.Duration(age) * time.Second
 	}
-	return min(max(lifetime, minRefresh), maxRefresh)
+	return min(max(lifetime, minFresh), maxRefresh)
 }

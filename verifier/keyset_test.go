@@ -27,6 +27,7 @@ type answers struct {
 	body    string
 	maxAge  string
 	hang    bool // until the request is given up
+	takes   time.Duration
 	fetches int
 }
 
@@ -46,7 +47,9 @@ func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	a.fetches++
 	status, body, header, hang := a.status, a.body, http.Header{"Cache-Control": {a.maxAge}}, a.hang
+	takes := a.takes
 	a.mu.Unlock()
+	time.Sleep(takes)
 	if hang {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
@@ -205,6 +208,70 @@ func TestUnknownKid(t *testing.T) {
 	})
 }
 
+// An issuer that rotates quickly says so by a short max-age, and is followed.
+func TestShortMaxAge(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		issuer.set(func(a *answers) { a.maxAge = "max-age=2" })
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		before := issuer.count()
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if n := issuer.count() - before; n != 10 {
+			t.Errorf("fetched %d times in 20 s of a max-age of 2 s, want 10", n)
+		}
+		issuer.set(func(a *answers) { a.status = 500 })
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if n := issuer.count() - before; n != 20 {
+			t.Errorf("fetched %d times in 20 s while it fails, want 10", n-10)
+		}
+		body := publish(t, "b")
+		issuer.set(func(a *answers) { a.status, a.body = 200, body })
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !knows(t, keys, "b") {
+			t.Error("the issuer answers again, and its key is not known 2 s later")
+		}
+	})
+}
+
+// Fetches by max-age leave it open to look for an unknown kid once in 30 seconds, and
+// made-up kids add no more than that to them, also while such a fetch is under way.
+func TestUnknownKidBesideShortMaxAge(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		issuer.set(func(a *answers) { a.maxAge = "max-age=20" })
+		time.Sleep(10*time.Minute + 10*time.Second) // halfway through the 20 s
+		synctest.Wait()
+		before := issuer.count()
+		body := publish(t, "a", "b")
+		issuer.set(func(a *answers) { a.body = body })
+		if !knows(t, keys, "b") || issuer.count() != before+1 {
+			t.Errorf("%d fetches for a new key 10 s after one by max-age, want 1", issuer.count()-before)
+		}
+		before = issuer.count()
+		for range 600 { // a minute
+			knows(t, keys, rand.Text())
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := issuer.count() - before; n > 60/20+60/30 {
+			t.Errorf("%d fetches in a minute of made-up kids, want 3 by max-age and 2 for them", n)
+		}
+	})
+}
+
+// Who waits while keys are fetched by max-age is answered by these.
+func TestUnknownKidDuringFetch(t *testing.T) {
+	bubble(t, func(t *testing.T, keys *keySet, issuer *answers) {
+		body := publish(t, "a", "b")
+		issuer.set(func(a *answers) { a.body, a.takes = body, time.Second })
+		time.Sleep(600*time.Second + 500*time.Millisecond)
+		if !knows(t, keys, "b") || issuer.count() != 2 {
+			t.Errorf("%d fetches, want the first and the one by max-age", issuer.count())
+		}
+	})
+}
+
 // An issuer that never answers holds no token up for longer than firstWait, and
 // none at all whose key is known.
 func TestHungIssuer(t *testing.T) {
@@ -259,8 +326,11 @@ func TestFreshness(t *testing.T) {
 		{"", "", 5 * time.Minute},
 		{"public, max-age=600", "", 10 * time.Minute},
 		{"Max-Age=600", "100", 500 * time.Second},
-		{"max-age=0", "", minRefresh},
-		{"max-age=600", "900", minRefresh},
+		{"max-age=0", "", minAsked},
+		{"max-age=0", "5", minAsked},
+		{"max-age=600", "900", minFresh},
+		{"max-age=2", "", 2 * time.Second},
+		{"max-age=2", "2", minFresh},
 		{"max-age=999999999", "", maxRefresh},
 		{"max-age=-5", "", 5 * time.Minute},
 		{"max-age=soon", "later", 5 * time.Minute},
