@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,28 +23,48 @@ import (
 	jwxjwt "github.com/lestrrat-go/jwx/v3/jwt"
 )
 
+const (
+	jose  = "npm jose createRemoteJWKSet, defaults"
+	pyjwt = "PyJWT PyJWKClient, defaults"
+)
+
+// keySetOf is where a library fetches the key set, so that its requests can be counted.
+func keySetOf(issuer, name string) string {
+	return issuer + "/.well-known/jwks.json?for=" + url.QueryEscape(name)
+}
+
 // zoo returns the libraries as their own documentation has them.
 func zoo(ctx context.Context, issuer, node, python string) ([]*animal, error) {
-	jwks := issuer + "/.well-known/jwks.json"
-	ours, err := verifier.New(ctx, verifier.Config{Issuer: issuer, Audience: audience, WhenStale: verifier.AcceptUntilExpiry, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return nil, err
+	var animals []*animal
+	for _, ours := range []struct {
+		name   string
+		policy verifier.WhenStale
+	}{
+		{"authserver/verifier, accepting until expiry", verifier.AcceptUntilExpiry},
+		{"authserver/verifier, refusing while the feed is stale", verifier.Reject},
+	} {
+		v, err := verifier.New(ctx, verifier.Config{Issuer: issuer, Audience: audience, JWKSURI: keySetOf(issuer, ours.name), RevocationsURI: issuer + "/revocations",
+			WhenStale: ours.policy, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return nil, err
+		}
+		animals = append(animals, &animal{name: ours.name, verify: func(token string) error { _, err := v.Verify(ctx, token); return err }})
 	}
-	strict, err := verifier.New(ctx, verifier.Config{Issuer: issuer, Audience: audience, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return nil, err
-	}
-	coreos := oidc.NewVerifier(issuer, oidc.NewRemoteKeySet(ctx, jwks), &oidc.Config{ClientID: audience, SupportedSigningAlgs: []string{"ES256"}})
-	micah, err := keyfunc.NewDefaultCtx(ctx, []string{jwks})
-	if err != nil {
-		return nil, err
-	}
+	coreos := oidc.NewVerifier(issuer, oidc.NewRemoteKeySet(ctx, keySetOf(issuer, "coreos/go-oidc")), &oidc.Config{ClientID: audience, SupportedSigningAlgs: []string{"ES256"}})
+	animals = append(animals, &animal{name: "coreos/go-oidc", verify: func(token string) error { _, err := coreos.Verify(ctx, token); return err }})
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer(issuer), jwt.WithAudience(audience), jwt.WithExpirationRequired())
-	animals := []*animal{
-		{name: "authserver/verifier, accepting until expiry", verify: func(token string) error { _, err := ours.Verify(ctx, token); return err }},
-		{name: "authserver/verifier, refusing while the feed is stale", verify: func(token string) error { _, err := strict.Verify(ctx, token); return err }},
-		{name: "coreos/go-oidc", verify: func(token string) error { _, err := coreos.Verify(ctx, token); return err }},
-		{name: "MicahParks/keyfunc with golang-jwt, defaults", verify: func(token string) error { _, err := parser.Parse(token, micah.Keyfunc); return err }},
+	for _, micah := range []struct {
+		name    string
+		options keyfunc.Override
+	}{
+		{"MicahParks/keyfunc with golang-jwt, defaults", keyfunc.Override{}},
+		{"MicahParks/keyfunc with golang-jwt, refreshing every 5 s", keyfunc.Override{RefreshInterval: 5 * time.Second}},
+	} {
+		keys, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{keySetOf(issuer, micah.name)}, micah.options)
+		if err != nil {
+			return nil, err
+		}
+		animals = append(animals, &animal{name: micah.name, verify: func(token string) error { _, err := parser.Parse(token, keys.Keyfunc); return err }})
 	}
 	for _, jwx := range []struct {
 		name    string
@@ -56,6 +77,7 @@ func zoo(ctx context.Context, issuer, node, python string) ([]*animal, error) {
 		if err != nil {
 			return nil, err
 		}
+		jwks := keySetOf(issuer, jwx.name)
 		if err := cache.Register(ctx, jwks, jwx.options...); err != nil {
 			return nil, err
 		}
@@ -75,18 +97,18 @@ func zoo(ctx context.Context, issuer, node, python string) ([]*animal, error) {
 		if err != nil {
 			return nil, err
 		}
-		foreign, err := child(ctx, []string{"NODE_PATH=" + path}, "node", filepath.Join(scripts, "jose.cjs"), issuer, audience)
+		foreign, err := child(ctx, []string{"NODE_PATH=" + path}, "node", filepath.Join(scripts, "jose.cjs"), issuer, audience, keySetOf(issuer, jose))
 		if err != nil {
 			return nil, err
 		}
-		animals = append(animals, &animal{name: "npm jose createRemoteJWKSet, defaults", verify: foreign})
+		animals = append(animals, &animal{name: jose, verify: foreign})
 	}
 	if python != "" {
-		foreign, err := child(ctx, nil, python, filepath.Join(scripts, "pyjwt.py"), issuer, audience)
+		foreign, err := child(ctx, nil, python, filepath.Join(scripts, "pyjwt.py"), issuer, audience, keySetOf(issuer, pyjwt))
 		if err != nil {
 			return nil, err
 		}
-		animals = append(animals, &animal{name: "PyJWT PyJWKClient, defaults", verify: foreign})
+		animals = append(animals, &animal{name: pyjwt, verify: foreign})
 	}
 	return animals, nil
 }

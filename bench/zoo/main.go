@@ -23,7 +23,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"authserver/authserver"
@@ -53,7 +52,8 @@ func main() {
 type issuer struct {
 	url  string
 	keys *keys.Manager
-	jwks atomic.Int64 // requests of the key set
+	mu   sync.Mutex
+	jwks map[string]int // requests of the key set, by who asked
 }
 
 func newIssuer(ctx context.Context, directory string, publish time.Duration) (*issuer, error) {
@@ -65,11 +65,13 @@ func newIssuer(ctx context.Context, directory string, publish time.Duration) (*i
 	if err != nil {
 		return nil, err
 	}
-	i := new(issuer)
+	i := &issuer{jwks: make(map[string]int)}
 	var handler http.Handler
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/jwks.json") {
-			i.jwks.Add(1)
+			i.mu.Lock()
+			i.jwks[r.URL.Query().Get("for")]++
+			i.mu.Unlock()
 		}
 		handler.ServeHTTP(w, r)
 	}))
@@ -217,17 +219,17 @@ func run(rotations int, publish time.Duration, node, python string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d rotations in %s; %d tokens issued, %d requests for one failed; %d requests of the key set; key log: %d entries, %d problems\n\n",
-		rotated(i), time.Since(began).Round(time.Second), issued, failed, i.jwks.Load(), report.Entries, len(report.Problems))
-	fmt.Println("| verifier | verifications | refused | not asked in time | why |")
-	fmt.Println("|---|---|---|---|---|")
+	fmt.Printf("%d rotations in %s; %d tokens issued, %d requests for one failed; key log: %d entries, %d problems\n\n",
+		rotated(i), time.Since(began).Round(time.Second), issued, failed, report.Entries, len(report.Problems))
+	fmt.Println("| verifier | verifications | refused | not asked in time | requests of the key set | why |")
+	fmt.Println("|---|---|---|---|---|---|")
 	for _, a := range animals {
 		var why []string
 		for text, n := range a.reasons {
 			why = append(why, fmt.Sprintf("%d × %s", n, strings.ReplaceAll(text, "|", "/")))
 		}
 		slices.Sort(why)
-		fmt.Printf("| %s | %d | %d | %d | %s |\n", a.name, a.verified, a.refused, a.late, strings.Join(why[:min(len(why), 3)], "; "))
+		fmt.Printf("| %s | %d | %d | %d | %d | %s |\n", a.name, a.verified, a.refused, a.late, i.jwks[a.name], strings.Join(why[:min(len(why), 3)], "; "))
 	}
 	return nil
 }

@@ -3,8 +3,8 @@ import sys
 
 import jwt
 
-issuer, audience = sys.argv[1:3]
-keys = jwt.PyJWKClient(issuer + "/.well-known/jwks.json")
+issuer, audience, key_set = sys.argv[1:4]
+keys = jwt.PyJWKClient(key_set)
 for line in sys.stdin:
     token = line.strip()
     try:
