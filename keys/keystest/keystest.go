@@ -25,7 +25,6 @@ type Harness struct {
 func Run(t *testing.T, h Harness) {
 	for _, check := range Checks {
 		t.Run(check.Name, func(t *testing.T) {
-			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			if err := check.Run(ctx, h); err != nil {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"authserver/keys"
@@ -35,7 +36,12 @@ type Config struct {
 }
 
 // Backend implements keys.Backend. Close releases the token.
-type Backend struct{ token *crypto11.Context }
+type Backend struct {
+	token *crypto11.Context
+	// change lets one key be made or destroyed at a time: SoftHSM answers
+	// CKR_GENERAL_ERROR otherwise (softhsm/SoftHSMv2#573).
+	change sync.Mutex
+}
 
 const (
 	es256 = "ES256"
@@ -60,7 +66,7 @@ func Open(c Config) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the token %q with %s: %w", c.Token, c.Module, err)
 	}
-	return &Backend{token}, nil
+	return &Backend{token: token}, nil
 }
 
 // Close logs out and unloads the library.
@@ -97,6 +103,8 @@ func (b *Backend) Generate(ctx context.Context, p keys.Place) (crypto.PublicKey,
 }
 
 func (b *Backend) generate(id []byte, p keys.Place) (crypto.Signer, error) {
+	b.change.Lock()
+	defer b.change.Unlock()
 	public, err := crypto11.NewAttributeSetWithIDAndLabel(id, label(p))
 	if err != nil {
 		return nil, err
@@ -164,6 +172,8 @@ func (b *Backend) find(p keys.Place, encoded []byte) (crypto.Signer, error) {
 // Destroy implements keys.Backend.
 func (b *Backend) Destroy(ctx context.Context, p keys.Place, encoded []byte) error {
 	_, err := within(ctx, func() (crypto.Signer, error) {
+		b.change.Lock()
+		defer b.change.Unlock()
 		signer, err := b.find(p, encoded)
 		if err != nil || signer == nil {
 			return nil, err
