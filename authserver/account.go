@@ -94,7 +94,7 @@ func (s *Server) handleAccount(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case notice != "": // so that a reload does not do it again
-		s.log.Info("account changed", "event", "account_"+f.get("action"), "sub", u.subject, "sid", current.ID)
+		s.log.Info("account changed", "event", "account", "action", f.get("action"), "sub", u.subject, "sid", current.ID)
 		seeOther(w, s.pageURL("/account", notice))
 	}
 	return nil

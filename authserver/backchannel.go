@@ -147,19 +147,19 @@ func (b *backchannel) take(ctx context.Context, id string, record store.Record, 
 // send makes one attempt.
 func (b *backchannel) send(ctx context.Context, id string, n notification) {
 	s := b.server
-	attrs := []any{"client_id", n.ClientID, "sub", n.Subject, "sid", n.Session, "attempt", n.Tries}
+	attrs := []any{"event", "backchannel_logout", "client_id", n.ClientID, "sub", n.Subject, "sid", n.Session, "attempt", n.Tries}
 	status, err := b.attempt(ctx, n)
 	switch {
 	case err == nil && status >= 200 && status < 300:
-		s.log.Info("client told of a logout", append(attrs, "event", "backchannel_logout")...)
+		s.log.Info("client told of a logout", append(attrs, "result", "told")...)
 	case errors.Is(err, errNoClient):
-		s.log.Info("client is gone and not told of a logout", attrs...)
+		s.log.Info("client is gone and not told of a logout", append(attrs, "result", "client_gone")...)
 	case status == http.StatusBadRequest: // §2.8: it refuses the token; it would refuse the next one too
-		s.log.Error("client refuses its logout token", attrs...)
+		s.log.Error("client refuses its logout token", append(attrs, "result", "refused")...)
 	case n.Tries >= len(notificationWaits):
-		s.log.Error("client was not told of a logout: given up", append(attrs, "status", status, "error", errorText(err))...)
+		s.log.Error("client was not told of a logout: given up", append(attrs, "result", "given_up", "status", status, "error", errorText(err))...)
 	default:
-		s.log.Warn("client was not told of a logout: it will be tried again", append(attrs, "status", status, "error", errorText(err))...)
+		s.log.Warn("client was not told of a logout: it will be tried again", append(attrs, "result", "later", "status", status, "error", errorText(err))...)
 		return
 	}
 	if err := errors.Join(b.table.Delete(ctx, id), s.store.Unlink(ctx, notificationIndex, id)); err != nil && ctx.Err() == nil {

@@ -102,7 +102,8 @@ func (s *Server) showError(w http.ResponseWriter, r *http.Request, endpoint stri
 		level = slog.LevelError
 	}
 	s.metrics.requests.WithLabelValues(endpoint, string(page.Kind)).Inc()
-	s.log.Log(r.Context(), level, "refused", "endpoint", endpoint, "error", string(page.Kind), "status", page.Status, "cause", err.Error())
+	s.log.Log(r.Context(), level, "refused", "event", "refused", "endpoint", endpoint, "error", string(page.Kind), "status", page.Status,
+		"address", s.proxies.clientAddress(r).String(), "cause", err.Error())
 	s.login.Error(w, r, page)
 }
 

@@ -191,7 +191,8 @@ func (s *Server) logRefusal(r *http.Request, endpoint string, e *Error) {
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
-	attrs := []any{"endpoint", endpoint, "error", e.Code, "status", e.Status, "description", e.Description}
+	attrs := []any{"event", "refused", "endpoint", endpoint, "error", e.Code, "status", e.Status, "description", e.Description,
+		"address", s.proxies.clientAddress(r).String()}
 	if e.cause != nil {
 		attrs = append(attrs, "cause", e.cause.Error())
 	}

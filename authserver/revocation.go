@@ -249,7 +249,38 @@ func (s *Server) publish(ctx context.Context, r revocation) error {
 	if _, err := s.store.Append(ctx, revocationLog, event, keep); err != nil {
 		return fmt.Errorf("logging a revocation: %w", err)
 	}
+	s.auditRevocation(r)
 	return nil
+}
+
+// auditRevocation writes the audit record of what has ended. A fence ends nothing.
+func (s *Server) auditRevocation(r revocation) {
+	if r.Fence != "" {
+		return
+	}
+	attrs := []any{"event", "revocation", "reason", r.Reason}
+	if r.Token != "" {
+		attrs = append(attrs, "jti", r.Token)
+	}
+	if r.Grant != "" {
+		attrs = append(attrs, "grant_id", r.Grant)
+	}
+	if r.Session != "" {
+		attrs = append(attrs, "sid", r.Session)
+	}
+	if r.Subject != "" {
+		attrs = append(attrs, "sub", r.Subject)
+	}
+	if r.Client != "" {
+		attrs = append(attrs, "client_id", r.Client)
+	}
+	if r.Key != "" {
+		attrs = append(attrs, "kid", r.Key)
+	}
+	if r.Before != 0 {
+		attrs = append(attrs, "before", r.Before)
+	}
+	s.log.Info("ended", attrs...)
 }
 
 // EndAll tells verifiers that all tokens that were issued until now have ended. It is

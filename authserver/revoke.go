@@ -48,7 +48,7 @@ func (s *Server) revokeRefreshToken(ctx context.Context, c *client, token *intak
 	if err := s.endGrant(ctx, claims.GrantID, reasonByClient); err != nil {
 		return unavailable(err)
 	}
-	s.log.Info("grant revoked", "event", "revocation", "client_id", c.id, "sub", claims.Subject, "grant_id", claims.GrantID)
+	s.log.Info("grant revoked", "event", "revoke", "client_id", c.id, "sub", claims.Subject, "grant_id", claims.GrantID)
 	return nil
 }
 
@@ -63,7 +63,7 @@ func (s *Server) revokeAccessToken(ctx context.Context, c *client, token *intake
 	if err := s.endToken(ctx, claims, reasonByClient); err != nil {
 		return unavailable(err)
 	}
-	s.log.Info("token revoked", "event", "revocation", "client_id", c.id, "sub", claims.Subject, "jti", claims.ID)
+	s.log.Info("token revoked", "event", "revoke", "client_id", c.id, "sub", claims.Subject, "jti", claims.ID)
 	return nil
 }
 

@@ -303,7 +303,7 @@ func find(keys map[string]public, kid string) (string, crypto.PublicKey, bool) {
 
 func (m *Manager) log(list []change) {
 	for _, c := range list {
-		m.config.Logger.Info("key changed state", slog.String("kid", c.id), slog.String("ring", c.ring),
+		m.config.Logger.Info("key changed state", slog.String("event", "key"), slog.String("kid", c.id), slog.String("ring", c.ring),
 			slog.String("from", string(c.from)), slog.String("to", string(c.to)), slog.String("why", c.why))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -53,7 +54,7 @@ type Options struct {
 	Algorithms []string
 }
 
-// New starts a server that lives as long as the test.
+// New starts a server that lives as long as the test, which fails when the server logs a secret.
 func New(t testing.TB, options Options) *Server {
 	t.Helper()
 	s := &Server{Store: options.Store}
@@ -111,11 +112,16 @@ func New(t testing.TB, options Options) *Server {
 	if options.Configure != nil {
 		options.Configure(&config)
 	}
+	watched := func(h http.Handler) http.Handler { return h }
+	if _, is := t.(*testing.T); is { // what is measured is not watched
+		watch := watchSecrets(t)
+		watched, config.Logger = watch.handler, watch.logger(config.Logger.Handler())
+	}
 	server, err := authserver.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.server.Config.Handler = server.Handler()
+	s.server.Config.Handler = watched(server.Handler())
 	s.server.Start()
 	ran := make(chan struct{})
 	go func() { defer close(ran); server.Run(ctx) }()

@@ -78,7 +78,10 @@ type brandingConfig struct {
 }
 
 type logConfig struct {
-	Level string `yaml:"level"`
+	Level          string `yaml:"level"`
+	AuditFile      string `yaml:"audit_file"`
+	AuditFileSize  int    `yaml:"audit_file_size"`  // MiB that it grows to
+	AuditFilesKept int    `yaml:"audit_files_kept"` // old ones
 }
 
 // loadConfig reads the configuration from a file and the environment. Without a
@@ -133,6 +136,12 @@ func (c *config) setDefaults() {
 	set(&c.MetricsListen, "127.0.0.1:9090")
 	set(&c.Data, "data")
 	set(&c.Log.Level, "info")
+	if c.Log.AuditFileSize == 0 {
+		c.Log.AuditFileSize = 100
+	}
+	if c.Log.AuditFilesKept == 0 {
+		c.Log.AuditFilesKept = 10
+	}
 	if c.MasterKey == "" {
 		set(&c.MasterKeyFile, filepath.Join(c.Data, "master.key"))
 	}
@@ -157,6 +166,12 @@ func (c *config) check(d *decoder) {
 	c.outbound = networks(d, "outbound_networks", c.OutboundNetworks)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		d.mistake("log.level", "%q is unknown; allowed are debug, info, warn, error", c.Log.Level)
+	}
+	if c.Log.AuditFileSize > maxAuditFileSize {
+		d.mistake("log.audit_file_size", "is %d MiB; allowed are 1 to %d", c.Log.AuditFileSize, maxAuditFileSize)
+	}
+	if c.Log.AuditFilesKept > maxAuditFilesKept {
+		d.mistake("log.audit_files_kept", "is %d; allowed are 1 to %d", c.Log.AuditFilesKept, maxAuditFilesKept)
 	}
 	if err := checkAddress(c.Listen); err != nil {
 		d.mistake("listen", "%q %v", c.Listen, err)
@@ -257,4 +272,8 @@ func (c *config) keysConfig(masters ...keys.MasterKey) keys.Config {
 	return into
 }
 
-const maxConfigFile = 1 << 20 // bytes
+const (
+	maxConfigFile     = 1 << 20 // bytes
+	maxAuditFileSize  = 1 << 20 // MiB
+	maxAuditFilesKept = 10_000
+)

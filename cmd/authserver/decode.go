@@ -223,6 +223,14 @@ func (d *decoder) scalar(text, key string, target reflect.Value) {
 			d.mistake(key, "%q is not true or false", text)
 		}
 		target.SetBool(value)
+	case target.Kind() == reflect.Int:
+		value, err := strconv.ParseInt(text, 10, 32)
+		if err != nil {
+			d.mistake(key, "%q is not a number", text)
+		} else if value <= 0 {
+			d.mistake(key, "%q is not above zero; leave the key out for the default", text)
+		}
+		target.SetInt(value)
 	default:
 		target.SetString(text)
 	}
@@ -269,6 +277,8 @@ func expected(t reflect.Type) string {
 		return "a duration such as 10m"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t.Kind() == reflect.Int:
+		return "a number"
 	}
 	return "text"
 }

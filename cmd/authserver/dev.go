@@ -64,7 +64,12 @@ func dev(ctx context.Context, address string, out io.Writer) (err error) {
 		program = "authserver"
 	}
 	config := demoConfig("http://localhost:"+port, data)
-	return serve(ctx, config, listener, newLogger("warn"), func(*openedStore) {
+	log, err := openLog(config.Log, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	return serve(ctx, config, listener, log, func(*openedStore) {
 		fmt.Fprint(out, strings.NewReplacer("{issuer}", config.Issuer, "{audience}", demoAudience, "{spa}", url.QueryEscape(demoAudience+"/spa"),
 			"{socket}", adminSocket(config.Data), "{program}", program).Replace(demoText))
 	})
@@ -96,6 +101,7 @@ func demoConfig(issuer, data string) *config {
 			{Username: "bob", PasswordHash: demoBob, Claims: map[string]any{"name": "Bob Builder", "email": "bob@example.com"}},
 		},
 	}
+	config.Log.Level = "warn"
 	config.setDefaults()
 	return config
 }

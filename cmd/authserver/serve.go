@@ -35,7 +35,7 @@ func newServeCommand(started time.Time) *cobra.Command {
 			"a file it uses the embedded store in ./data and serves http://localhost:8080.",
 		Example: "  authserver serve --config /etc/authserver/authserver.yaml",
 		Args:    arguments(0),
-		RunE: func(command *cobra.Command, _ []string) error {
+		RunE: func(command *cobra.Command, _ []string) (err error) {
 			config, warnings, err := loadConfig(file, os.Environ())
 			for _, warning := range warnings {
 				fmt.Fprintln(command.ErrOrStderr(), "warning:", warning)
@@ -49,7 +49,11 @@ func newServeCommand(started time.Time) *cobra.Command {
 			}
 			ctx, stop := untilSignal(command.Context())
 			defer stop()
-			log := newLogger(config.Log.Level)
+			log, err := openLog(config.Log, os.Stderr)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, log.Close()) }()
 			return serve(ctx, config, listener, log, func(opened *openedStore) {
 				log.Info("serving", "issuer", config.Issuer, "address", listener.Addr().String(), "store", opened.description,
 					"durability", opened.durability, "version", currentVersion().Version, "ready_after", time.Since(started).String())
@@ -68,17 +72,12 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
-func newLogger(level string) *slog.Logger {
-	var threshold slog.Level
-	threshold.UnmarshalText([]byte(level)) // the configuration was checked
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: threshold}))
-}
-
 // serve is the composition root: it opens what the server is made of, announces
 // that it is ready, serves until ctx ends, and closes everything in the opposite
 // order.
-func serve(ctx context.Context, config *config, listener net.Listener, log *slog.Logger, announce func(*openedStore)) (err error) {
+func serve(ctx context.Context, config *config, listener net.Listener, records *serverLog, announce func(*openedStore)) (err error) {
 	defer listener.Close()
+	log := records.Logger
 	opened, guarded, err := openGuarded(ctx, config, log)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,21 +87,36 @@ func (p *process) says(want string) bool {
 // start runs the binary in a directory and waits until it serves.
 func start(t testing.TB, directory, url string, environment []string, args ...string) *process {
 	t.Helper()
-	p := &process{Cmd: exec.Command(binary, args...), url: url}
-	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(os.Environ(), environment...), p, p
+	p := &process{url: url}
+	launch(t, p, p, directory, environment, args...)
+	return p
+}
+
+var aToken = regexp.MustCompile(`eyJ[\w-]+\.eyJ[\w-]+\.[\w-]{40,}`)
+
+// launch starts the binary with a standard error of its own and waits until it serves.
+func launch(t testing.TB, p *process, stderr io.Writer, directory string, environment []string, args ...string) {
+	t.Helper()
+	p.Cmd = exec.Command(binary, args...)
+	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(os.Environ(), environment...), p, stderr
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
+	t.Cleanup(func() {
+		p.Process.Kill()
+		p.Wait()
+		if token := aToken.FindString(p.text()); token != "" {
+			t.Errorf("the output holds a token: %s", token)
+		}
+	})
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if response, err := client.Get(url + "/readyz"); err == nil {
+		if response, err := client.Get(p.url + "/readyz"); err == nil {
 			response.Body.Close()
-			return p
+			return
 		}
 	}
 	t.Fatalf("the server does not answer:\n%s", p.text())
-	return nil
 }
 
 // fails runs the binary, which must fail with a text.

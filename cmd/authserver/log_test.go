@@ -1,0 +1,264 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// eventually waits for a condition, however slow the machine.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// An output that takes nothing holds up nobody. What is lost is counted, and told in
+// its place once the output takes records again.
+func TestStuckOutputLosesWithCount(t *testing.T) {
+	reader, writer := io.Pipe()
+	log, err := openLog(logConfig{Level: "info"}, writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const records = 60_000 // twice as many as may wait
+	for i := range records {
+		log.Info("something happened that has a text of some length, as records have", "event", "refused", "n", i)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(log)
+	metrics, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := int64(metrics[0].GetMetric()[0].GetCounter().GetValue())
+	if lost == 0 || lost == records {
+		t.Fatalf("%d of %d records lost", lost, records)
+	}
+	var found, told int64
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		decoder := json.NewDecoder(reader)
+		for last := -1; ; {
+			var record struct {
+				Event   string
+				N       int
+				Records int64
+			}
+			if err := decoder.Decode(&record); err != nil {
+				return
+			}
+			if record.Event == "log_lost" {
+				told += record.Records
+				continue
+			}
+			if found++; record.N <= last {
+				t.Errorf("record %d after %d", record.N, last)
+			}
+			last = record.N
+		}
+	}()
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writer.Close()
+	<-read
+	if found+lost != records || told != lost {
+		t.Errorf("%d records, %d lost, %d told of as lost", found, lost, told)
+	}
+}
+
+// At the end an output that takes nothing is given up, and said to be.
+func TestStuckOutputAtTheEnd(t *testing.T) {
+	_, writer := io.Pipe()
+	log, err := openLog(logConfig{Level: "info"}, writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("x")
+	if err := log.Close(); err == nil || !strings.Contains(err.Error(), "stderr") {
+		t.Error(err)
+	}
+}
+
+// failing is a file on a disk that is full until it is not.
+type failing struct {
+	mu   sync.Mutex
+	full bool
+	text strings.Builder
+}
+
+func (f *failing) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.full {
+		return 0, errors.New("no space left on device")
+	}
+	return f.text.Write(b)
+}
+
+func (f *failing) set(full bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.full = full
+}
+
+func TestOutputFails(t *testing.T) {
+	disk := &failing{full: true}
+	troubles := make(chan error, 10)
+	output := newLogOutput("audit_file", disk, func(err error) { troubles <- err })
+	output.Write([]byte("lost\n"))
+	if err := <-troubles; err == nil {
+		t.Fatal("no trouble")
+	}
+	output.Write([]byte("lost\n"))
+	eventually(t, "the second loss is counted", func() bool { return output.total.Load() == 2 })
+	disk.set(false)
+	output.Write([]byte("kept\n"))
+	if err := output.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text := disk.text.String(); strings.Count(text, "kept") != 1 || !strings.Contains(text, `"records":2`) || strings.Contains(text, "lost\n") {
+		t.Errorf("%q", text)
+	}
+	if len(troubles) != 0 {
+		t.Error("one trouble was told of more than once")
+	}
+}
+
+// A file is put aside when it is full; the oldest go.
+func TestLogFileRotates(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, "audit.log")
+	for _, other := range []string{"audit-notes.log", "audit.log.1", "audit-20260101T000000.000000000Z.txt"} {
+		os.WriteFile(filepath.Join(directory, other), nil, 0o600)
+	}
+	file, err := openLogFile(path, 100, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if _, err := fmt.Fprintf(file, "%039d\n", i); err != nil { // two in a file
+			t.Fatal(err)
+		}
+	}
+	old, _ := filepath.Glob(filepath.Join(directory, "audit-2*Z.log"))
+	if len(old) != 3 {
+		t.Fatal(old)
+	}
+	var all strings.Builder
+	for _, name := range append(old, path) {
+		text, _ := os.ReadFile(name)
+		all.Write(text)
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 || info.Size() != 80 {
+			t.Errorf("%s: %v %v", name, info, err)
+		}
+	}
+	for i := 12; i < 20; i++ {
+		if !strings.Contains(all.String(), fmt.Sprintf("%039d\n", i)) {
+			t.Errorf("%d is missing", i)
+		}
+	}
+	if others, _ := filepath.Glob(filepath.Join(directory, "*")); len(others) != 7 {
+		t.Errorf("other files were touched: %v", others)
+	}
+	// Somebody else moves it.
+	os.Rename(path, path+".moved")
+	file.Reopen()
+	file.Write([]byte("new\n"))
+	if text, err := os.ReadFile(path); err != nil || string(text) != "new\n" {
+		t.Errorf("%q %v", text, err)
+	}
+	file.Close()
+	again, err := openLogFile(path, 100, 3) // appended to after a restart
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Write([]byte("newer\n"))
+	again.Close()
+	if text, _ := os.ReadFile(path); string(text) != "new\nnewer\n" {
+		t.Errorf("%q", text)
+	}
+	if _, err := openLogFile("/dev/null", 100, 3); err == nil {
+		t.Error("a device was taken for a file")
+	}
+}
+
+// ATTACKS FT-54, with the real server: nobody reads its standard error, and requests go
+// on; the audit file has all decisions and nothing else, whatever the level; it can be moved.
+func TestStuckStandardError(t *testing.T) {
+	directory, port := t.TempDir(), freePort(t)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	writer.SetWriteDeadline(time.Now().Add(time.Second))
+	for err == nil { // full, so that already the first record is stuck
+		_, err = writer.WriteString(strings.Repeat("x", 4095) + "\n")
+	}
+	audit := filepath.Join(directory, "audit.log")
+	p := &process{url: "http://localhost:" + port}
+	environment := append(on(port), "AUTHSERVER_LOG_AUDIT_FILE="+audit)
+	launch(t, p, writer, directory, environment, "serve")
+	writer.Close()
+	const requests = 300
+	for range requests {
+		if status, _, err := postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}}); err != nil || status != 401 {
+			t.Fatal(status, err)
+		}
+	}
+	refusals := func(name string) int {
+		text, _ := os.ReadFile(name)
+		return strings.Count(string(text), `"event":"refused"`)
+	}
+	eventually(t, "the audit file has the refusals", func() bool { return refusals(audit) == requests })
+	if text, _ := os.ReadFile(audit); strings.Contains(string(text), `"msg":"serving"`) {
+		t.Errorf("not only decisions are in the audit file:\n%s", text)
+	}
+	os.Rename(audit, audit+".1")
+	p.Process.Signal(syscall.SIGHUP)
+	eventually(t, "a new audit file is written", func() bool {
+		postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}})
+		return refusals(audit) > 0
+	})
+	// Whoever reads it again finds every record.
+	go io.Copy(p, reader)
+	if !p.says(`"event":"refused"`) || strings.Contains(p.text(), "log_lost") {
+		t.Error("records are missing that had room to wait")
+	}
+	// And when the reader ends, the server does not.
+	reader.Close()
+	for range 3 {
+		if status, _, err := postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}}); err != nil || status != 401 {
+			t.Fatal(status, err)
+		}
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAuditFileMistakes(t *testing.T) {
+	fails(t, t.TempDir(), append(on(freePort(t)), "AUTHSERVER_LOG_AUDIT_FILE=missing/audit.log"), "log.audit_file", "serve")
+	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILE_SIZE=-1"}, `audit_file_size: "-1" is not above zero`, "config", "check")
+	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILE_SIZE=10m"}, `audit_file_size: "10m" is not a number`, "config", "check")
+	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILE_SIZE=1048577"}, "audit_file_size: is 1048577 MiB; allowed are 1 to", "config", "check")
+	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILES_KEPT=20000"}, "audit_files_kept: is 20000; allowed are 1 to", "config", "check")
+}
