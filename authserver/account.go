@@ -250,23 +250,3 @@ func (s *Server) appsOf(v accountVisit) ([]AppView, error) {
 	slices.SortFunc(all, func(a, b AppView) int { return strings.Compare(a.Client.Name+a.Client.ID, b.Client.Name+b.Client.ID) })
 	return all, nil
 }
-
-// eachGrant visits the grants that a user has given and that have not ended.
-func (s *Server) eachGrant(ctx context.Context, subject string, visit func(id string, grant Grant, record store.Record) error) error {
-	for id, err := range s.store.Linked(ctx, subjectGrants(subject)) {
-		if err != nil {
-			return unavailable(fmt.Errorf("listing grants: %w", err))
-		}
-		grant, record, err := s.grants.Get(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return unavailable(fmt.Errorf("listing grants: %w", err))
-		}
-		if err := visit(id, grant, record); err != nil {
-			return err
-		}
-	}
-	return nil
-}

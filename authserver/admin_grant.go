@@ -25,7 +25,8 @@ type GrantInfo struct {
 }
 
 // GrantQuery asks for the grants of a user or of a session; with ClientID only for
-// those that are of a client as well.
+// those that are of a client as well. Of a session that has expired, the user has to
+// be named too.
 type GrantQuery struct {
 	ListQuery
 	UserRef
@@ -48,7 +49,7 @@ type GrantPage struct {
 }
 
 func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPage, error) {
-	index, err := s.grantIndex(ctx, query)
+	subject, err := s.grantSubject(ctx, query.UserRef, query.SessionID)
 	if err != nil {
 		return GrantPage{}, err
 	}
@@ -56,12 +57,12 @@ func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPag
 	if err != nil {
 		return GrantPage{}, err
 	}
-	list := "grant " + index + " " + query.ClientID
+	list := "grant " + subject + " " + query.SessionID + " " + query.ClientID
 	at, err := s.positionOf(list, query.Cursor)
 	if err != nil {
 		return GrantPage{}, err
 	}
-	all, err := sortedMembers(ctx, s.store, index)
+	all, err := sortedMembers(ctx, s.store, subjectGrants(subject))
 	if err != nil {
 		return GrantPage{}, err
 	}
@@ -75,27 +76,41 @@ func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPag
 			return answer, err
 		}
 	}
-	answer.Grants, err = s.grantInfos(ctx, ids, query.ClientID)
+	answer.Grants, err = s.grantInfos(ctx, ids, query.SessionID, query.ClientID)
 	return answer, err
 }
 
-// grantIndex names the index that a query reads.
-func (s *Server) grantIndex(ctx context.Context, query GrantQuery) (string, error) {
-	if query.SessionID != "" {
-		if query.Username+query.Subject != "" || len(query.SessionID) > 256 {
-			return "", adminBadRequest("grants are listed of a user or of a session, of one of them")
+// grantSubject returns the subject whose grants are meant: of a user who is named, or
+// of a session's.
+func (s *Server) grantSubject(ctx context.Context, named UserRef, sessionID string) (string, error) {
+	if len(sessionID) > 256 {
+		return "", adminBadRequest("a session's sid has at most 256 bytes")
+	}
+	var subject string
+	if sessionID == "" || named.Username+named.Subject != "" {
+		known, err := s.resolve(ctx, named)
+		if err != nil || sessionID == "" {
+			return known.user.subject, err
 		}
-		return sessionGrants(query.SessionID), nil
+		subject = known.user.subject
 	}
-	known, err := s.resolve(ctx, query.UserRef)
-	if err != nil {
-		return "", err
+	one, _, err := s.sessions.Get(ctx, sessionID)
+	switch {
+	case err == nil && subject != "" && subject != one.Subject:
+		return "", adminBadRequest("the session is not one of that user")
+	case err == nil:
+		return one.Subject, nil
+	case !errors.Is(err, store.ErrNotFound):
+		return "", unavailable(fmt.Errorf("looking up a session: %w", err))
+	case subject == "":
+		return "", adminNotFound("there is no session %q, or it has expired", sessionID).hint("name its user too, with --user NAME, for the grants that an expired session has left")
 	}
-	return subjectGrants(known.user.subject), nil
+	return subject, nil
 }
 
-// grantInfos describes those of the grants that live, and are of a client if one is given.
-func (s *Server) grantInfos(ctx context.Context, ids []string, clientID string) ([]GrantInfo, error) {
+// grantInfos describes those of the grants that live, and are of a session and of a
+// client where these are given.
+func (s *Server) grantInfos(ctx context.Context, ids []string, sessionID, clientID string) ([]GrantInfo, error) {
 	infos := []GrantInfo{}
 	records, err := getAll(ctx, s.store, ids, s.grants.Key)
 	if err != nil {
@@ -113,7 +128,7 @@ func (s *Server) grantInfos(ctx context.Context, ids []string, clientID string) 
 		if err != nil {
 			return infos, err
 		}
-		if clientID != "" && grant.ClientID != clientID || grant.ClientEpoch < client.number {
+		if sessionID != "" && grant.SessionID != sessionID || clientID != "" && grant.ClientID != clientID || grant.ClientEpoch < client.number {
 			continue
 		}
 		infos = append(infos, GrantInfo{
@@ -126,7 +141,8 @@ func (s *Server) grantInfos(ctx context.Context, ids []string, clientID string) 
 }
 
 // GrantRevoke asks for the end of one grant, or of everything of a session, a user
-// or a client; with a user and a client, of the grants that are of both.
+// or a client; with a user and a client, of the grants that are of both. Of a session
+// that has expired, the user has to be named too.
 type GrantRevoke struct {
 	UserRef
 	GrantID   string `json:"grant_id,omitempty"`
@@ -174,39 +190,28 @@ func (s *Server) adminGrantRevoke(ctx context.Context, r GrantRevoke) (Revoked, 
 	switch {
 	case user && r.ClientID != "" && named == 2:
 		return s.revokeOfBoth(ctx, r, reason)
+	case r.SessionID != "" && (named == 1 || user && named == 2):
+		return s.revokeSession(ctx, r, reason)
 	case named != 1:
 		return Revoked{}, adminBadRequest("name a grant, a session, a user or a client, one of them; or a user and a client")
 	case r.GrantID != "":
 		return s.revokeGrant(ctx, r.GrantID, reason)
-	case r.SessionID != "":
-		if len(r.SessionID) > 256 {
-			return Revoked{}, adminBadRequest("a session's sid has at most 256 bytes")
-		}
-		return s.revokeIndexed(ctx, "session", r.SessionID, sessionGrants(r.SessionID), func() error { return s.endNamedSession(ctx, r.SessionID, reason) })
 	case user:
 		known, err := s.resolve(ctx, r.UserRef)
 		if err != nil {
 			return Revoked{}, err
 		}
 		subject := known.user.subject
-		return s.revokeIndexed(ctx, "subject", subject, subjectGrants(subject), func() error { return s.endSubject(ctx, subject, reason) })
+		live, err := s.countGrants(ctx, subject, "")
+		if err != nil {
+			return Revoked{}, err
+		}
+		return Revoked{"subject", subject, &live}, unavailableUnless(s.endSubject(ctx, subject, reason), "ending all of a user")
 	}
 	if _, err := s.adminClientShow(ctx, ClientRef{ClientID: r.ClientID}); err != nil {
 		return Revoked{}, err
 	}
 	return Revoked{Level: "client", ID: r.ClientID}, unavailableUnless(s.endClient(ctx, r.ClientID, reason), "ending all of a client")
-}
-
-// endNamedSession ends a session and tells its clients, as a sign-out does; of one
-// whose record is gone it ends what may be left.
-func (s *Server) endNamedSession(ctx context.Context, id, reason string) error {
-	one, _, err := s.sessions.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return s.endSession(ctx, id, reason)
-	} else if err != nil {
-		return err
-	}
-	return s.logOut(ctx, &one, reason)
 }
 
 func (s *Server) revokeGrant(ctx context.Context, id, reason string) (Revoked, error) {
@@ -224,21 +229,36 @@ func (s *Server) revokeGrant(ctx context.Context, id, reason string) (Revoked, e
 	return Revoked{"grant", id, &one}, unavailableUnless(s.endGrant(ctx, id, reason), "ending a grant")
 }
 
-// revokeIndexed ends a level whose grants an index holds, and counts them.
-func (s *Server) revokeIndexed(ctx context.Context, level, id, index string, end func() error) (Revoked, error) {
-	members, err := sortedMembers(ctx, s.store, index)
+// revokeSession ends a session and tells its clients, as a sign-out does; of one that
+// has expired it ends the grants that it left.
+func (s *Server) revokeSession(ctx context.Context, r GrantRevoke, reason string) (Revoked, error) {
+	subject, err := s.grantSubject(ctx, r.UserRef, r.SessionID)
 	if err != nil {
 		return Revoked{}, err
 	}
+	live, err := s.countGrants(ctx, subject, r.SessionID)
+	if err != nil {
+		return Revoked{}, err
+	}
+	err = s.logOut(ctx, &session{ID: r.SessionID, Subject: subject}, reason)
+	return Revoked{"session", r.SessionID, &live}, unavailableUnless(err, "ending a session")
+}
+
+// countGrants counts the live grants of a user, or of one of his sessions.
+func (s *Server) countGrants(ctx context.Context, subject, sessionID string) (int, error) {
+	members, err := sortedMembers(ctx, s.store, subjectGrants(subject))
+	if err != nil {
+		return 0, err
+	}
 	live := 0
 	for chunk := range slices.Chunk(members, maxPage) {
-		infos, err := s.grantInfos(ctx, chunk, "")
+		infos, err := s.grantInfos(ctx, chunk, sessionID, "")
 		if err != nil {
-			return Revoked{}, err
+			return 0, err
 		}
 		live += len(infos)
 	}
-	return Revoked{level, id, &live}, unavailableUnless(end(), "ending a "+level)
+	return live, nil
 }
 
 // revokeOfBoth ends the grants that a user gave to a client.
@@ -253,7 +273,7 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 	}
 	ended := 0
 	for chunk := range slices.Chunk(members, maxPage) {
-		infos, err := s.grantInfos(ctx, chunk, r.ClientID)
+		infos, err := s.grantInfos(ctx, chunk, "", r.ClientID)
 		if err != nil {
 			return Revoked{}, err
 		}

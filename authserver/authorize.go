@@ -3,7 +3,6 @@ package authserver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -202,9 +201,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *i
 	if err != nil {
 		return s.respondError(w, r, c, request, err)
 	}
-	// Whoever ends the session tells the client of it.
-	if err := s.store.Link(r.Context(), sessionClients(current.ID), c.id, time.Unix(current.Ends, 0)); err != nil {
-		return s.respondError(w, r, c, request, unavailable(fmt.Errorf("noting the client of a session: %w", err)))
+	if err := s.noteClient(r.Context(), current, c); err != nil {
+		return s.respondError(w, r, c, request, err)
 	}
 	s.log.Info("authorized", "event", "authorization", "client_id", c.id, "sub", current.Subject, "sid", current.ID, "scope", request.Scope)
 	return s.respond(w, r, c, request, url.Values{"code": {code}})

@@ -2,14 +2,15 @@ package authserver
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"authserver/internal/intake"
 )
@@ -93,10 +94,12 @@ func listensAt(l *listener) func(*Config) {
 func endedSession(t *testing.T, s *Server) *session {
 	t.Helper()
 	started := newBrowser(t, s).signIn("alice-1")
-	for _, client := range []string{"web", "first", "gone"} {
-		if err := s.store.Link(t.Context(), sessionClients(started.ID), client, time.Now().Add(time.Hour)); err != nil {
-			t.Fatal(err)
-		}
+	_, _, err := s.sessions.Change(t.Context(), started.ID, func(one *session) error {
+		one.Told = []string{"web", "first", "gone"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := s.logOut(t.Context(), started, "test"); err != nil {
 		t.Fatal(err)
@@ -208,5 +211,48 @@ func TestFrontchannelURL(t *testing.T) {
 		if u, err := url.Parse(got); err != nil || u.Query().Get("iss") != testIssuer || u.Query().Get("sid") != "s 1" || !strings.HasPrefix(got, uri+want) {
 			t.Errorf("%s: %s", uri, got)
 		}
+	}
+}
+
+// The session remembers each client that wants to be told once, however often it gets
+// a code, and not without bound; what a sign-in writes anew keeps them.
+func TestNotedClients(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	one := b.signIn("alice-1")
+	told := func() []string {
+		stored, _, err := s.sessions.Get(t.Context(), one.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stored.Told
+	}
+	note := func(c *client) {
+		if err := s.noteClient(t.Context(), one, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note(&client{id: "silent"})
+	note(&client{id: "back", backchannelLogoutURI: "https://back.example.com"})
+	note(&client{id: "back", backchannelLogoutURI: "https://back.example.com"})
+	note(&client{id: "front", frontchannelLogoutURI: "https://front.example.com"})
+	if got := told(); !slices.Equal(got, []string{"back", "front"}) {
+		t.Errorf("noted are %v", got)
+	}
+	if again := b.signIn("alice-1"); again.ID != one.ID || len(told()) != 2 {
+		t.Errorf("after another sign-in, in session %s: %v", again.ID, told())
+	}
+	for i := range maxTold {
+		note(&client{id: fmt.Sprint(i), backchannelLogoutURI: "https://back.example.com"})
+	}
+	if got := told(); len(got) != maxTold || got[0] != "0" {
+		t.Errorf("%d are noted, first %q", len(got), got[0])
+	}
+	if err := s.endSession(t.Context(), "alice-1", one.ID, "test"); err != nil {
+		t.Fatal(err)
+	}
+	err := s.noteClient(t.Context(), one, &client{id: "late", backchannelLogoutURI: "https://back.example.com"})
+	if asError(err).Code != "login_required" {
+		t.Errorf("in a session that has ended: %v", err)
 	}
 }

@@ -344,7 +344,7 @@ func TestCodeOfSomebodyGone(t *testing.T) {
 	if a := b.exchange("web", codes[0]); a.status != 200 {
 		t.Errorf("nothing was spent, and now both are back: %v", a.body)
 	}
-	if err := s.endSession(t.Context(), b.session().ID, "test"); err != nil {
+	if err := s.endSession(t.Context(), "alice-1", b.session().ID, "test"); err != nil {
 		t.Fatal(err)
 	}
 	if a := b.exchange("web", codes[1]); a.text("error") != "invalid_grant" {

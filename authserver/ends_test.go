@@ -38,7 +38,7 @@ func TestOperatorsEndsTellClients(t *testing.T) {
 	} {
 		b := newBrowser(t, s)
 		one := b.signIn("alice-1")
-		if err := s.store.Link(t.Context(), sessionClients(one.ID), "web", time.Now().Add(time.Hour)); err != nil {
+		if err := s.noteClient(t.Context(), one, s.clients.configured["web"]); err != nil {
 			t.Fatal(err)
 		}
 		if err := end(one); err != nil {

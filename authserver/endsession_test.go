@@ -32,7 +32,7 @@ func TestEndSessionHalfWay(t *testing.T) {
 	if err := errors.Join(
 		s.sessions.Create(ctx, "sid", session{ID: "sid", Subject: "alice-1", Ends: later.Unix()}, later),
 		s.grants.Create(ctx, "grant-1", Grant{ClientID: "web", Subject: "alice-1", SessionID: "sid"}, later),
-		s.store.Link(ctx, sessionGrants("sid"), "grant-1", later)); err != nil {
+		s.store.Link(ctx, subjectGrants("alice-1"), "grant-1", later)); err != nil {
 		t.Fatal(err)
 	}
 	exist := func() (session, ended, grant bool) {
@@ -43,7 +43,7 @@ func TestEndSessionHalfWay(t *testing.T) {
 		return records[0].Exists(), records[1].Exists(), records[2].Exists()
 	}
 	trouble.stuck = true
-	if err := s.endSession(ctx, "sid", "logout"); err == nil {
+	if err := s.endSession(ctx, "alice-1", "sid", "logout"); err == nil {
 		t.Fatal("a grant is left, and nobody says so")
 	}
 	events, err := trouble.Tail(ctx, revocationLog, 0, 0)
@@ -54,10 +54,42 @@ func TestEndSessionHalfWay(t *testing.T) {
 		t.Errorf("session %v, ended %v: nobody can end the rest", session, ended)
 	}
 	trouble.stuck = false
-	if err := s.endSession(ctx, "sid", "logout"); err != nil {
+	if err := s.endSession(ctx, "alice-1", "sid", "logout"); err != nil {
 		t.Fatal(err)
 	}
 	if session, ended, grant := exist(); session || !ended || grant {
 		t.Errorf("afterwards: session %v, ended %v, grant %v", session, ended, grant)
+	}
+}
+
+// A session that has expired by itself leaves grants. Who names its user too may list
+// and end them, and only them.
+func TestGrantsOfExpiredSession(t *testing.T) {
+	s := browserServer(t, nil)
+	ctx, later := t.Context(), time.Now().Add(time.Hour)
+	for id, sid := range map[string]string{"grant-1": "expired", "grant-2": "expired", "grant-3": "other"} {
+		grant := Grant{ClientID: "web", Subject: "alice-1", SessionID: sid, Created: time.Now().Unix(), Expires: later.Unix()}
+		if err := errors.Join(s.grants.Create(ctx, id, grant, later), s.store.Link(ctx, subjectGrants("alice-1"), id, later)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.adminGrantRevoke(ctx, GrantRevoke{SessionID: "expired"}); asAdminError(err).status != 404 {
+		t.Errorf("without its user: %v", err)
+	}
+	alice := UserRef{Subject: "alice-1"}
+	page, err := s.adminGrantList(ctx, GrantQuery{SessionID: "expired", UserRef: alice})
+	if err != nil || len(page.Grants) != 2 {
+		t.Errorf("listed are %v, %v", page.Grants, err)
+	}
+	revoked, err := s.adminGrantRevoke(ctx, GrantRevoke{SessionID: "expired", UserRef: alice})
+	if err != nil || *revoked.Grants != 2 {
+		t.Errorf("revoked: %+v, %v", revoked, err)
+	}
+	if page, err := s.adminGrantList(ctx, GrantQuery{UserRef: alice}); err != nil || len(page.Grants) != 1 || page.Grants[0].GrantID != "grant-3" {
+		t.Errorf("left are %v, %v", page.Grants, err)
+	}
+	one := newBrowser(t, s).signIn("alice-1")
+	if _, err := s.adminGrantRevoke(ctx, GrantRevoke{SessionID: one.ID, UserRef: UserRef{Subject: "bob-1"}}); asAdminError(err).status != 400 {
+		t.Errorf("the session of another user: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"authserver/store"
@@ -28,10 +29,14 @@ func Issue(ctx context.Context, s *Server, clientID, resource string, grant Gran
 	return tokens.AccessToken, tokens.RefreshToken, err
 }
 
-// Kills are the levels of revocation above the token.
+// Kills are the levels of revocation above the token. A session's id is the subject
+// and the sid with a slash between.
 var Kills = map[string]func(s *Server, ctx context.Context, id, reason string) error{
-	"grant":   (*Server).endGrant,
-	"session": (*Server).endSession,
+	"grant": (*Server).endGrant,
+	"session": func(s *Server, ctx context.Context, id, reason string) error {
+		subject, sessionID, _ := strings.Cut(id, "/")
+		return s.endSession(ctx, subject, sessionID, reason)
+	},
 	"subject": (*Server).endSubject,
 	"client":  (*Server).endClient,
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"authserver/internal/accesstoken"
+	"authserver/store"
 )
 
 // GrantType is one way to get tokens at the token endpoint. It sees no HTTP.
@@ -53,6 +54,7 @@ type Grant struct {
 type Authorization struct {
 	GrantID  string
 	Grant    Grant
+	User     user      // who gave it; the zero user for a client's own token
 	Scope    []string  // of the access token: the grant's or a part of it
 	Resource string    // the access token's audience
 	TokenID  string    // jti of the access token
@@ -71,8 +73,7 @@ type refresh struct {
 // tokens for all of it. Where the client may not refresh, the record lives as
 // long as the access token, so that its state can be asked for.
 //
-// Whether everyone behind the grant may have it was asked before, of mayHold, and is
-// asked again when the grant can be found by whoever ends the user, the session or
+// Everyone behind the grant was presumed to be there before, and the store is asked when the grant can be found by whoever ends the user, the session or
 // the client: of two that meet, one sees the other.
 func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string, before standing) (Authorization, error) {
 	now := time.Now()
@@ -91,10 +92,8 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
 	}
-	for _, index := range grantIndexes(grant) {
-		if err := s.store.Link(ctx, index, id, end); err != nil {
-			return Authorization{}, unavailable(fmt.Errorf("indexing a grant: %w", err))
-		}
+	if err := s.store.Link(ctx, subjectGrants(grant.Subject), id, end); err != nil {
+		return Authorization{}, unavailable(fmt.Errorf("indexing a grant: %w", err))
 	}
 	after, err := s.mayHold(ctx, grant, endedGrantKey(id))
 	if err == nil && (after.epoch != before.epoch || after.user.epoch != before.user.epoch) {
@@ -111,7 +110,7 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 		}
 	}
 	authorization := Authorization{
-		GrantID: id, Grant: grant, Scope: strings.Fields(grant.Scope), Resource: resource, TokenID: newID(), IssuedAt: now,
+		GrantID: id, Grant: grant, User: after.user, Scope: strings.Fields(grant.Scope), Resource: resource, TokenID: newID(), IssuedAt: now,
 	}
 	if c.may("refresh_token") {
 		authorization.Refresh = &refresh{Generation: 1, Expires: expires}
@@ -138,20 +137,47 @@ func (s *Server) mayHold(ctx context.Context, grant Grant, keys ...string) (stan
 	return found, nil
 }
 
-// grantIndexes are the indexes that whoever ends a user or a session finds a grant by.
-func grantIndexes(grant Grant) []string {
-	var indexes []string
-	if grant.Subject != "" {
-		indexes = append(indexes, subjectGrants(grant.Subject))
-	}
-	if grant.SessionID != "" {
-		indexes = append(indexes, sessionGrants(grant.SessionID))
-	}
-	return indexes
-}
+// subjectGrants names the index that a user's grants are found by, to be listed or
+// ended. Those of a session are found among them: users have few.
+func subjectGrants(subject string) string { return "grants/sub/" + subject }
 
-func subjectGrants(subject string) string   { return "grants/sub/" + subject }
-func sessionGrants(sessionID string) string { return "grants/sid/" + sessionID }
+const grantsAtOnce = 100 // that eachGrant reads in one question
+
+// eachGrant visits the grants that a user has given and that have not ended.
+func (s *Server) eachGrant(ctx context.Context, subject string, visit func(id string, grant Grant, record store.Record) error) error {
+	var ids []string
+	read := func() error {
+		records, err := getAll(ctx, s.store, ids, s.grants.Key)
+		if err != nil {
+			return err
+		}
+		for i, record := range records {
+			if !record.Exists() {
+				continue
+			}
+			grant, err := s.grants.Decode(record)
+			if err == nil {
+				err = visit(ids[i], grant, record)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		ids = ids[:0]
+		return nil
+	}
+	for id, err := range s.store.Linked(ctx, subjectGrants(subject)) {
+		if err != nil {
+			return unavailable(fmt.Errorf("listing grants: %w", err))
+		}
+		if ids = append(ids, id); len(ids) == grantsAtOnce {
+			if err := read(); err != nil {
+				return err
+			}
+		}
+	}
+	return read()
+}
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {

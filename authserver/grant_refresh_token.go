@@ -35,12 +35,7 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if claims.ClientID != c.id {
 		return Authorization{}, invalidGrant("the refresh token was issued to another client")
 	}
-	if _, err := s.users.bySubject(ctx, claims.Subject); errors.Is(err, errNoUser) {
-		return Authorization{}, errUserGone.because(err)
-	} else if err != nil {
-		return Authorization{}, err
-	}
-	epoch, err := s.clients.epoch(ctx, c.id)
+	before, err := s.presumed(ctx, c.id, claims.Subject)
 	if err != nil {
 		return Authorization{}, err
 	}
@@ -59,14 +54,14 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 		return Authorization{}, err
 	}
 	switch { // it moved, and is dead all the same
-	case grant.ClientEpoch < epoch.number:
+	case grant.ClientEpoch < before.epoch.number:
 		return Authorization{}, errGrantEnded.because(errors.New("of an epoch of the client that has ended"))
 	case grant.Created <= s.notBefore():
 		return Authorization{}, errGrantEnded.because(errors.New("the store has lost something since, and was accepted"))
 	}
 	s.metrics.refreshes.WithLabelValues(outcome).Inc()
 	authorization := Authorization{
-		GrantID: claims.GrantID, Grant: grant, Scope: scope, Resource: resource,
+		GrantID: claims.GrantID, Grant: grant, User: before.user, Scope: scope, Resource: resource,
 		TokenID:  derivedID(claims.GrantID, record.Version, resource, scope),
 		IssuedAt: record.Changed,
 		Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},

@@ -17,8 +17,8 @@ const idTokenType = "JWT"
 // (OpenID Connect Core §2, §3.1.3.6). Its audience is the one client, so that there
 // is no azp. The claims of the scopes are in it as well as at /userinfo: many
 // clients look nowhere else.
-func (s *Server) idToken(a Authorization, c *client, u user, access string) map[string]any {
-	claims := claimsOf(u, a.Scope, a.Grant.IDTokenClaims)
+func (s *Server) idToken(a Authorization, c *client, access string) map[string]any {
+	claims := claimsOf(a.User, a.Scope, a.Grant.IDTokenClaims)
 	claims["iss"] = s.issuer
 	claims["sub"] = s.subjectFor(c, a.Grant.Subject)
 	claims["aud"] = c.id

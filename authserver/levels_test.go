@@ -144,6 +144,8 @@ func TestLevelsOfRevocation(t *testing.T) {
 				post(t, s.Issuer+"/revoke", web, form("token", access))
 			case test.level == "grant":
 				id = grants[test.id]
+			case test.level == "session":
+				id = claimsOf(t, access)["sub"].(string) + "/" + test.id
 			case test.id == "alice":
 				id = claimsOf(t, access)["sub"].(string)
 			}

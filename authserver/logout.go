@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
+
+	"authserver/store"
 )
 
 // logoutRequest is a request of RP-initiated logout that was found to be in order
@@ -206,7 +209,7 @@ func (s *Server) openLogout(sealed, sessionID string) (logoutRequest, error) {
 
 // endBrowserSession ends the session of the browser that sent r.
 func (s *Server) endBrowserSession(w http.ResponseWriter, r *http.Request, request logoutRequest, c *client, current *session) error {
-	clients, err := s.clientsOfSession(r.Context(), current.ID)
+	clients, err := s.toldClients(r.Context(), current)
 	if err != nil {
 		return err
 	}
@@ -248,25 +251,51 @@ func (s *Server) forgetCookie(w http.ResponseWriter) {
 	http.SetCookie(w, gone)
 }
 
-// sessionClients names the index of the clients that got tokens in a session.
-func sessionClients(sessionID string) string { return "clients/sid/" + sessionID }
+// maxTold bounds how many clients are told of the end of one session; beyond it the
+// one that came first is not.
+const maxTold = 100
 
-// clientsOfSession returns the clients that got tokens in a session.
-func (s *Server) clientsOfSession(ctx context.Context, sessionID string) ([]*client, error) {
-	var clients []*client
-	seen := make(map[string]bool)
-	for id, err := range s.store.Linked(ctx, sessionClients(sessionID)) {
-		if err != nil {
-			return nil, unavailable(fmt.Errorf("listing the clients of a session: %w", err))
+// noteClient notes in the session that a client is to be told of its end, before the
+// client gets a code. It is written once in a session, and for clients that do not
+// want to be told never.
+func (s *Server) noteClient(ctx context.Context, current *session, c *client) error {
+	if c.backchannelLogoutURI == "" && c.frontchannelLogoutURI == "" || slices.Contains(current.Told, c.id) {
+		return nil
+	}
+	_, _, err := s.sessions.Change(ctx, current.ID, func(stored *session) error {
+		if !slices.Contains(stored.Told, c.id) {
+			stored.Told = append(stored.Told, c.id)
 		}
+		stored.Told = stored.Told[max(0, len(stored.Told)-maxTold):]
+		return nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return refusal("login_required", "the session has just ended")
+	}
+	if err != nil {
+		return unavailable(fmt.Errorf("noting the client of a session: %w", err))
+	}
+	return nil
+}
+
+// toldClients returns the clients to be told of the end of a session: those that got
+// tokens in it and wanted to be told then.
+func (s *Server) toldClients(ctx context.Context, ending *session) ([]*client, error) {
+	now, _, err := s.sessions.Get(ctx, ending.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		now, err = *ending, nil
+	} else if err != nil {
+		return nil, unavailable(fmt.Errorf("listing the clients of a session: %w", err))
+	}
+	var clients []*client
+	for _, id := range now.Told {
 		c, err := s.clients.find(ctx, id)
-		if errors.Is(err, errNoClient) || seen[id] {
+		if errors.Is(err, errNoClient) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		seen[id] = true
 		clients = append(clients, c)
 	}
 	return clients, nil
@@ -274,14 +303,14 @@ func (s *Server) clientsOfSession(ctx context.Context, sessionID string) ([]*cli
 
 // logOut ends a session, wherever it is, with its grants. Its clients are told soon.
 func (s *Server) logOut(ctx context.Context, ended *session, reason string) error {
-	clients, err := s.clientsOfSession(ctx, ended.ID)
+	clients, err := s.toldClients(ctx, ended)
 	if err != nil {
 		return err
 	}
 	if err := s.backchannel.announce(ctx, ended, clients); err != nil {
 		return err
 	}
-	if err := s.endSession(ctx, ended.ID, reason); err != nil {
+	if err := s.endSession(ctx, ended.Subject, ended.ID, reason); err != nil {
 		return unavailable(err)
 	}
 	s.backchannel.soon()

@@ -76,10 +76,8 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	if err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
 	}
-	for _, index := range grantIndexes(grant) { // they would go by themselves, later
-		if err := s.store.Unlink(ctx, index, grantID); err != nil {
-			s.log.Warn("a grant that has ended is still indexed", "grant_id", grantID, "error", err.Error())
-		}
+	if err := s.store.Unlink(ctx, subjectGrants(grant.Subject), grantID); err != nil { // it would go by itself, later
+		s.log.Warn("a grant that has ended is still indexed", "grant_id", grantID, "error", err.Error())
 	}
 	return nil
 }
@@ -118,14 +116,14 @@ func (s *Server) finishGrants(ctx context.Context, ended []string) []string {
 	return nil
 }
 
-// endSession ends a session and all its grants. No grant is made in it any more. It
+// endSession ends a session of a user and all its grants. No grant is made in it any more. It
 // is logged first, and the session itself ends after its grants, so that nobody who
 // repeats a call that failed half way finds the session gone and ends nothing.
-func (s *Server) endSession(ctx context.Context, sessionID, reason string) error {
+func (s *Server) endSession(ctx context.Context, subject, sessionID, reason string) error {
 	if err := s.publish(ctx, revocation{Session: sessionID, Reason: reason}); err != nil {
 		return err
 	}
-	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {
+	if err := s.deleteSessionGrants(ctx, subject, sessionID); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
 	err := s.store.Create(ctx, endedSessionKey(sessionID), nil, time.Now().Add(s.sessionTimes.Max+time.Hour))
@@ -133,7 +131,7 @@ func (s *Server) endSession(ctx context.Context, sessionID, reason string) error
 		return fmt.Errorf("ending a session: %w", err)
 	}
 	// Once more: some may have been made meanwhile.
-	if err := s.deleteGrants(ctx, sessionGrants(sessionID)); err != nil {
+	if err := s.deleteSessionGrants(ctx, subject, sessionID); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
 	if err := s.sessions.Delete(ctx, sessionID); err != nil {
@@ -161,7 +159,7 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 		return err
 	}
 	for _, one := range sessions {
-		clients, err := s.clientsOfSession(ctx, one.ID)
+		clients, err := s.toldClients(ctx, &one)
 		if err == nil {
 			err = s.backchannel.announce(ctx, &one, clients)
 		}
@@ -174,7 +172,7 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 		return err
 	}
 	s.users.changed(subject)
-	if err := s.deleteGrants(ctx, subjectGrants(subject)); err != nil {
+	if err := s.deleteGrants(ctx, subject); err != nil {
 		return fmt.Errorf("ending all of a user: %w", err)
 	}
 	// The grants are gone, so nothing can be refreshed from here on.
@@ -202,20 +200,34 @@ func (s *Server) endClientUntil(ctx context.Context, clientID, reason string, en
 	return s.publish(ctx, revocation{Client: clientID, Before: before, Reason: reason})
 }
 
-// deleteGrants deletes all grants that an index holds.
-func (s *Server) deleteGrants(ctx context.Context, index string) error {
-	for grantID, err := range s.store.Linked(ctx, index) {
+// deleteGrants deletes all grants of a user.
+func (s *Server) deleteGrants(ctx context.Context, subject string) error {
+	for grantID, err := range s.store.Linked(ctx, subjectGrants(subject)) {
 		if err == nil {
-			err = s.grants.Delete(ctx, grantID)
-		}
-		if err == nil {
-			err = s.store.Unlink(ctx, index, grantID)
+			err = s.deleteGrant(ctx, subject, grantID)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// deleteSessionGrants deletes those grants of a user that belong to a session.
+func (s *Server) deleteSessionGrants(ctx context.Context, subject, sessionID string) error {
+	return s.eachGrant(ctx, subject, func(grantID string, grant Grant, _ store.Record) error {
+		if grant.SessionID != sessionID {
+			return nil
+		}
+		return s.deleteGrant(ctx, subject, grantID)
+	})
+}
+
+func (s *Server) deleteGrant(ctx context.Context, subject, grantID string) error {
+	if err := s.grants.Delete(ctx, grantID); err != nil {
+		return err
+	}
+	return s.store.Unlink(ctx, subjectGrants(subject), grantID)
 }
 
 // endToken ends one access token.

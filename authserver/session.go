@@ -38,6 +38,7 @@ type session struct {
 	LastSeen   int64    `json:"last_seen"` // to a minute
 	Ends       int64    `json:"ends"`      // whatever the user does
 	Agent      string   `json:"agent,omitempty"`
+	Told       []string `json:"told,omitempty"` // client_ids; see noteClient
 }
 
 const (
@@ -156,7 +157,11 @@ func (s *Server) startSession(w http.ResponseWriter, r *http.Request, u user, am
 		started.ID, started.Created = before.ID, before.Created
 	}
 	ctx := r.Context()
-	_, _, err = s.sessions.Update(ctx, started.ID, s.sessionExpiry(&started), func(stored *session) error { *stored = started; return nil })
+	_, _, err = s.sessions.Update(ctx, started.ID, s.sessionExpiry(&started), func(stored *session) error {
+		started.Told = stored.Told
+		*stored = started
+		return nil
+	})
 	if err == nil {
 		err = s.store.Link(ctx, sessionsOf(u.subject), started.ID, time.Unix(started.Ends, 0))
 	}

@@ -98,7 +98,7 @@ func TestSessionRecord(t *testing.T) {
 	if err != nil || record.Version != 3 || seen.LastSeen < past(time.Minute) || record.Expires.Unix() != aged.Ends {
 		t.Errorf("seen %+v, %+v, %v", seen, record, err)
 	}
-	if err := s.endSession(t.Context(), started.ID, "test"); err != nil || b.session() != nil {
+	if err := s.endSession(t.Context(), "alice-1", started.ID, "test"); err != nil || b.session() != nil {
 		t.Errorf("after the end: %v, %v", b.session(), err)
 	}
 	// A user of whom all was ended is signed in nowhere, and can sign in again at once.

@@ -64,6 +64,19 @@ func (s *Server) standingOf(ctx context.Context, clientID, subject, sessionID st
 	return found, nil
 }
 
+// presumed is standingOf by what the store said of the client and the user within the
+// last second, which costs no question where both are busy. It is for refusing early,
+// before anything is spent or moved; the session is not asked for.
+func (s *Server) presumed(ctx context.Context, clientID, subject string) (found standing, err error) {
+	if found.user, err = s.users.bySubject(ctx, subject); errors.Is(err, errNoUser) {
+		return standing{}, errUserGone.because(err)
+	} else if err != nil {
+		return standing{}, err
+	}
+	found.epoch, err = s.clients.epoch(ctx, clientID)
+	return found, err
+}
+
 // gone reports whether an error of standingOf is a decision and not trouble.
 func gone(err error) bool {
 	return errors.Is(err, errNoClient) || errors.Is(err, errNoUser) || errors.Is(err, errEnded)

@@ -3,7 +3,6 @@ package authserver
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -95,21 +94,11 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 		SessionID:    a.Grant.SessionID,
 		Confirmation: a.Grant.Confirmation,
 	}
-	var subject user // nobody when the client speaks for itself
-	if a.Grant.Subject != a.Grant.ClientID {
-		var err error
-		subject, err = s.users.bySubject(ctx, a.Grant.Subject)
-		if errors.Is(err, errNoUser) {
-			return tokenResponse{}, errUserGone.because(err)
-		} else if err != nil {
-			return tokenResponse{}, err
-		}
-		if slices.Contains(a.Scope, "profile") {
-			claims.PreferredUsername = subject.username
-		}
-		if slices.Contains(a.Scope, "roles") {
-			claims.Roles = subject.roles
-		}
+	if slices.Contains(a.Scope, "profile") {
+		claims.PreferredUsername = a.User.username
+	}
+	if slices.Contains(a.Scope, "roles") {
+		claims.Roles = a.User.roles
 	}
 	if s.resources.listed[a.Resource] {
 		claims.Status = s.statuses.place()
@@ -133,7 +122,7 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 		}
 	}
 	if slices.Contains(a.Scope, "openid") && a.Grant.Subject != a.Grant.ClientID {
-		response.IDToken, err = s.sign(s.idTokenAlgorithm(c), idTokenType, s.idToken(a, c, subject, access))
+		response.IDToken, err = s.sign(s.idTokenAlgorithm(c), idTokenType, s.idToken(a, c, access))
 	}
 	return response, err
 }

@@ -133,8 +133,7 @@ func makeGrants(ctx context.Context, s store.Store, live int) error {
 					AuthTime: time.Now().Unix(), ACR: "1", AMR: []string{"pwd"}, SessionID: fmt.Sprintf("%032x", n),
 					Created: time.Now().Unix(), Expires: expires.Add(335 * 24 * time.Hour).Unix(),
 				}
-				failures[w] = errors.Join(grants.Create(ctx, id, grant, expires), s.Link(ctx, "grants/sub/"+subject, id, expires),
-					s.Link(ctx, "grants/sid/"+grant.SessionID, id, expires))
+				failures[w] = errors.Join(grants.Create(ctx, id, grant, expires), s.Link(ctx, "grants/sub/"+subject, id, expires))
 			}
 		})
 	}

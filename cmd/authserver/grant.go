@@ -33,10 +33,10 @@ func newGrantListCommand() *cobra.Command {
 	}
 	o := operated(command)
 	userFlags(command, &query.UserRef)
-	command.Flags().StringVar(&query.SessionID, "session", "", "session (the claim sid)")
+	command.Flags().StringVar(&query.SessionID, "session", "", "session (the claim sid); with --user if it has expired")
 	command.Flags().StringVar(&query.ClientID, "client", "", "only those that were given to this client")
 	command.RunE = func(*cobra.Command, []string) error {
-		if count(query.Username, query.Subject, query.SessionID) != 1 {
+		if count(query.Username, query.Subject) > 1 || count(query.Username, query.Subject, query.SessionID) == 0 {
 			return usageError{withHint(errors.New("grants are listed of a user or of a session"), "authserver grant list --user NAME, --sub SUB or --session SID")}
 		}
 		all := []authserver.GrantInfo{}
@@ -86,7 +86,7 @@ func newGrantRevokeCommand() *cobra.Command {
 	}
 	o := operated(command).breaking()
 	userFlags(command, &r.UserRef)
-	command.Flags().StringVar(&r.SessionID, "session", "", "session (the claim sid)")
+	command.Flags().StringVar(&r.SessionID, "session", "", "session (the claim sid); with --user if it has expired")
 	command.Flags().StringVar(&r.ClientID, "client", "", "client_id")
 	command.Flags().StringVar(&r.Reason, "reason", "", "why, for the audit log")
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -126,6 +126,8 @@ func describeRevoke(r authserver.GrantRevoke) (string, error) {
 		return "", errors.New("a user is named by --user or by --sub")
 	case user != "" && r.ClientID != "" && count(r.GrantID, r.SessionID) == 0:
 		return fmt.Sprintf("everything that user %s granted to client %s", user, printable(r.ClientID)), nil
+	case user != "" && r.SessionID != "" && count(r.GrantID, r.ClientID) == 0:
+		return "everything of session " + printable(r.SessionID) + " of user " + user, nil
 	case count(r.GrantID, r.SessionID, user, r.ClientID) != 1:
 		return "", errors.New("name a grant, or one of --session, --user and --client")
 	case r.GrantID != "":
