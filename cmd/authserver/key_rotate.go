@@ -164,10 +164,11 @@ func readPrivateKey(name string, command *cobra.Command) (crypto.Signer, error) 
 		if !term.IsTerminal(int(os.Stdin.Fd())) {
 			return nil, errors.New("it is encrypted, and there is no terminal to ask for the passphrase at")
 		}
-		fmt.Fprint(command.ErrOrStderr(), "Passphrase: ")
-		passphrase, err := term.ReadPassword(int(os.Stdin.Fd()))
-		fmt.Fprintln(command.ErrOrStderr())
-		return passphrase, err
+		typed, err := askSecretly(os.Stdin, command.ErrOrStderr(), "Passphrase: ")
+		if err != nil {
+			return nil, err
+		}
+		return []byte(typed[0]), nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %w", err)

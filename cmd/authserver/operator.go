@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -21,7 +22,6 @@ import (
 	"authserver/authserver"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 const maxAnswer = 16 << 20 // bytes of an answer of the server
@@ -64,7 +64,7 @@ func (o *operator) path() (string, error) {
 	return adminSocket(config.Data), nil
 }
 
-// call calls the server. answer may be nil.
+// call calls the server. answer may be nil; nothing of what it held stays in it.
 func (o *operator) call(path string, request, answer any) error {
 	socket, err := o.path()
 	if err != nil {
@@ -104,6 +104,7 @@ func (o *operator) call(path string, request, answer any) error {
 	if answer == nil {
 		return nil
 	}
+	reflect.ValueOf(answer).Elem().SetZero()
 	var waited struct {
 		Enforced *authserver.Enforcement `json:"enforced"`
 	}
@@ -124,26 +125,6 @@ func unreachable(socket string, err error) error {
 		return withHint(fmt.Errorf("%s may not be opened by this user", socket), "run the command as the user that the server runs as, or as root")
 	}
 	return withHint(fmt.Errorf("asking the server at %s: %w", socket, err), "the server's log tells whether the command had an effect")
-}
-
-// confirm asks before something breaks or ends.
-func (o *operator) confirm(format string, args ...any) error {
-	if o.yes {
-		return nil
-	}
-	question := fmt.Sprintf(format, args...)
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return withHint(fmt.Errorf("not done, since nobody can be asked: %s", question), "--yes answers the question")
-	}
-	fmt.Fprintf(o.command.ErrOrStderr(), "%s [y/N] ", question)
-	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 100)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return errors.New("not done")
-	}
-	return nil
 }
 
 // print writes an answer: as JSON, or as text writes it.

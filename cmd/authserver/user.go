@@ -1,21 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"strings"
-
-	"authserver/authserver"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
-
-const maxPasswordLine = 4096 // bytes; far more than a password may have
 
 func newUserCommand() *cobra.Command {
 	return group("user", "List, add, change and remove users of the running server",
@@ -51,45 +41,4 @@ func newUserHashCommand() *cobra.Command {
 		return err
 	}
 	return hash
-}
-
-// readPasswordHash reads a password and returns its hash: the server is sent nothing else.
-func readPasswordHash(command *cobra.Command) (string, error) {
-	password, err := readPassword(os.Stdin, command.ErrOrStderr())
-	if err != nil {
-		return "", err
-	}
-	return authserver.HashPassword(password)
-}
-
-// readPassword asks twice at a terminal, and takes one line from anything else.
-func readPassword(in *os.File, prompt io.Writer) (string, error) {
-	if !term.IsTerminal(int(in.Fd())) {
-		line, err := bufio.NewReader(io.LimitReader(in, maxPasswordLine)).ReadString('\n')
-		if len(line) == maxPasswordLine {
-			return "", errors.New("the line is too long for a password")
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("reading the password: %w", err)
-		}
-		return strings.TrimRight(line, "\r\n"), nil
-	}
-	ask := func(text string) (string, error) {
-		fmt.Fprint(prompt, text)
-		typed, err := term.ReadPassword(int(in.Fd()))
-		fmt.Fprintln(prompt)
-		return string(typed), err
-	}
-	first, err := ask("Password: ")
-	if err != nil {
-		return "", fmt.Errorf("reading the password: %w", err)
-	}
-	second, err := ask("Again: ")
-	if err != nil {
-		return "", fmt.Errorf("reading the password: %w", err)
-	}
-	if first != second {
-		return "", errors.New("the two passwords differ")
-	}
-	return first, nil
 }
