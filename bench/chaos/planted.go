@@ -13,7 +13,7 @@ import (
 // planted are bugs that a server could have, as changes of its source.
 var planted = []struct{ name, scenario, file, old, new string }{
 	{"a refresh that is not atomic: reads the version, then writes whatever it is", "three-redis", "store/redisstore/scripts.go",
-		"if version ~= wanted then return {0, present} end", "if version > wanted + 1 then return {0, present} end"},
+		"if version ~= wanted then\n", "if version > wanted + 1 then\n"},
 	{"a lost answer of Redis is taken for somebody else's refresh, and the window is closed", "one-redis", "authserver/grant_refresh_token.go",
 		"time.Since(record.Changed) < *s.tokens.RetryWindow", "time.Since(record.Changed) < 0"},
 	{"a stolen token is refused and the grant lives on", "one-embedded", "authserver/grant_refresh_token.go",

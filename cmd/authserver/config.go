@@ -37,6 +37,7 @@ type config struct {
 	StoreCAFile       string                `yaml:"store_ca_file"`
 	StoreCertFile     string                `yaml:"store_cert_file"`
 	StoreKeyFile      string                `yaml:"store_key_file"`
+	Durability        string                `yaml:"durability"`
 	MasterKey         string                `yaml:"master_key"`
 	MasterKeyFile     string                `yaml:"master_key_file"`
 	TLS               tlsConfig             `yaml:"tls"`
@@ -113,6 +114,7 @@ func loadConfig(file string, environ []string) (c *config, warnings []string, er
 		c.checkCertificate(d)
 		c.checkBranding(d)
 		c.checkStoreTLS(d)
+		c.checkDurability(d)
 	}
 	if len(d.mistakes) > 0 {
 		return nil, d.warnings, mistakes(d.mistakes)

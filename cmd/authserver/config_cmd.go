@@ -98,13 +98,13 @@ func (c *config) summary() summary {
 	s := summary{
 		File: c.file, Issuer: c.Issuer, Metadata: c.Issuer + "/.well-known/openid-configuration",
 		Listen: c.Listen, TLS: c.TLS != (tlsConfig{}), Metrics: c.MetricsListen,
-		Store: "embedded, in " + c.Data, Durability: "every acknowledged write is on the disk (fsync)", MasterKey: "the file " + c.MasterKeyFile,
+		Store: "embedded, in " + c.Data, Durability: c.describeDurability(), MasterKey: "the file " + c.MasterKeyFile,
 		Access: tokens.Access.String(), Idle: tokens.RefreshIdle.String(), Max: tokens.RefreshMax.String(),
 		Algorithms: c.Keys.Algorithms, Rotate: c.Keys.RotateEvery.String(), Publish: c.Keys.PublishBefore.String(),
 		Clients: len(c.Clients), Users: len(c.Users),
 	}
 	if c.Store != "" {
-		s.Store, s.Durability = c.describeRedis(), "what Redis is configured for; the server asks at the start and logs it"
+		s.Store = c.describeRedis()
 	}
 	if c.MasterKey != "" {
 		s.MasterKey = "the configuration, or its environment variable"

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/redistest"
+
 	"go.yaml.in/yaml/v4"
 )
 
@@ -332,5 +334,30 @@ func TestConfigCheckSaysWhatSigningCosts(t *testing.T) {
 		if err := c.explain(&out); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("%v\n%s", err, out.String())
 		}
+	}
+}
+
+// What is promised is what was asked for, or the server says what is lacking.
+func TestDurability(t *testing.T) {
+	for text, want := range map[string]string{
+		"durability: always":     `2: durability: is "always"; it can be fsync, replicated or async`,
+		"durability: replicated": "2: durability: replicated is for Redis with replicas",
+	} {
+		_, _, err := loadConfig(writeConfig(t, "issuer: https://a.example\n"+text), nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	for durability, want := range map[string]string{"replicated": "more than half", "fsync": "does not start", "": "configured for", "async": "configured for"} {
+		c, _, err := loadConfig(writeConfig(t, "issuer: https://a.example\nstore: redis://localhost:1\ndurability: "+durability), nil)
+		if err != nil || !strings.Contains(c.summary().Durability, want) {
+			t.Errorf("%s: %v", durability, err)
+		}
+	}
+	directory, redis := t.TempDir(), redistest.Start(t, "--appendonly", "yes")
+	for durability, want := range map[string]string{"fsync": "set appendfsync always", "replicated": "add replicas"} {
+		os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte("listen: localhost:0\nissuer: http://localhost:1\nmetrics_listen: \"off\"\nstore: "+redis.URL()+"\ndurability: "+durability+"\n"), 0o600)
+		fails(t, directory, nil, "asked for durability "+durability+" and promises less", "serve")
+		fails(t, directory, nil, want, "serve")
 	}
 }

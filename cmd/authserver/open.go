@@ -13,6 +13,7 @@ import (
 	"authserver/store"
 	"authserver/store/boltstore"
 	"authserver/store/guard"
+	"authserver/store/redisstore"
 )
 
 // openedStore is a store and what can be said of it.
@@ -23,9 +24,6 @@ type openedStore struct {
 	durability  string        // what an acknowledged write survives
 }
 
-// durable is a store that loses nothing that it has acknowledged.
-const durable = "fsync"
-
 // openGuarded opens the store and makes certain that it is the one that this instance
 // knows.
 func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*openedStore, *guard.Store, error) {
@@ -33,7 +31,8 @@ func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*opened
 	if err != nil {
 		return nil, nil, err
 	}
-	guarded, err := guard.Open(ctx, opened.Store, guard.Options{Directory: config.Data, MayLose: opened.mayLose, Logger: log})
+	guarded, err := guard.Open(ctx, opened.Store, guard.Options{Directory: config.Data, MayLose: opened.mayLose,
+		Replicated: opened.durability == redisstore.Replicated, Logger: log})
 	if err != nil {
 		opened.Close()
 		if lost := new(guard.LostError); errors.As(err, &lost) {
@@ -62,7 +61,7 @@ func openStore(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if errors.Is(statErr, fs.ErrNotExist) {
 		log.Info("created the embedded store", "file", path)
 	}
-	return &openedStore{opened, path, 0, durable}, nil
+	return &openedStore{opened, path, 0, redisstore.Fsync}, nil
 }
 
 func makeDirectory(path string, log *slog.Logger) error {

@@ -18,7 +18,7 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if err != nil { // loadConfig has checked it; the files may have changed since
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	opened, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store, Password: config.StorePassword, TLSConfig: tls, Logger: log})
+	opened, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store, Password: config.StorePassword, TLSConfig: tls, Durability: config.Durability, Logger: log})
 	if err != nil {
 		return nil, withHint(err, "check the key store; see docs/operating.md for how to set up Redis")
 	}
@@ -26,8 +26,34 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 		log.Warn("no data directory", "error", err.Error())
 	}
 	durability, mayLose := opened.Durability(), time.Duration(0)
-	if durability != durable {
+	if durability == redisstore.Async {
 		mayLose = asyncLoss
 	}
 	return &openedStore{opened, "redis", mayLose, durability}, nil
+}
+
+// checkDurability refuses what no store could keep. What Redis can is asked at the start.
+func (c *config) checkDurability(d *decoder) {
+	switch c.Durability {
+	case "", redisstore.Async, redisstore.Fsync:
+	case redisstore.Replicated:
+		if c.Store == "" {
+			d.mistake("durability", "replicated is for Redis with replicas, and no store is named; the embedded store keeps fsync")
+		}
+	default:
+		d.mistake("durability", "is %q; it can be fsync, replicated or async", c.Durability)
+	}
+}
+
+// describeDurability says what an acknowledged write survives.
+func (c *config) describeDurability() string {
+	switch {
+	case c.Store == "":
+		return "every acknowledged write is on the disk (fsync)"
+	case c.Durability == redisstore.Replicated:
+		return "an acknowledged write is on the disks of more than half of Redis's machines (replicated), or the server does not start"
+	case c.Durability == redisstore.Fsync:
+		return "an acknowledged write is on Redis's disk (fsync), or the server does not start"
+	}
+	return "what Redis is configured for; the server asks at the start and logs it"
 }

@@ -3,7 +3,6 @@
 package redistest
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -108,31 +107,6 @@ func (s *Server) Stop() { s.process.Process.Signal(syscall.SIGSTOP) }
 
 // Continue lets a stopped server go on.
 func (s *Server) Continue() { s.process.Process.Signal(syscall.SIGCONT) }
-
-// StartCluster runs a Redis Cluster of three primaries and returns its store URL.
-func StartCluster(t testing.TB) string {
-	t.Helper()
-	var addrs []string
-	for range 3 {
-		addrs = append(addrs, Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000").Addr)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	create := append([]string{"--cluster", "create"}, addrs...)
-	if output, err := exec.CommandContext(ctx, "redis-cli", append(create, "--cluster-yes")...).CombinedOutput(); err != nil {
-		t.Fatalf("making a cluster: %v\n%s", err, output)
-	}
-	for _, addr := range addrs {
-		node := &Server{Addr: addr}
-		for !strings.Contains(node.ask("CLUSTER INFO"), "cluster_state:ok") {
-			if ctx.Err() != nil {
-				t.Fatal("the cluster did not come up")
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
-	return "redis+cluster://" + strings.Join(addrs, ",")
-}
 
 // Flush forgets everything that the server holds.
 func (s *Server) Flush() {

@@ -27,16 +27,21 @@ type Options struct {
 	// configured, as after a failover to a replica that lags. Losing as much is an
 	// error in the log and no reason to stop.
 	MayLose time.Duration
-	Logger  *slog.Logger
+	// Replicated says that the store acknowledges what its replicas have, and nothing
+	// else. It is then not believed for longer than they confirm it (lease.go).
+	Replicated bool
+	Logger     *slog.Logger
 }
 
 // Store is a guarded store.Store. Nobody else uses the store that it guards.
 type Store struct {
-	inner   store.Store
-	file    string
-	mayLose time.Duration
-	log     *slog.Logger
-	breaker breaker
+	inner      store.Store
+	file       string
+	mayLose    time.Duration
+	replicated bool
+	log        *slog.Logger
+	breaker    breaker
+	confirmed  atomic.Pointer[time.Time] // when the replicas were last asked, and answered
 
 	written   atomic.Bool           // something, since the last tick
 	lost      atomic.Pointer[error] // why the store is not used any more
@@ -52,15 +57,18 @@ type Store struct {
 func Open(ctx context.Context, inner store.Store, options Options) (*Store, error) {
 	s := &Store{
 		inner: inner, file: filepath.Join(options.Directory, fileName), mayLose: options.MayLose, log: options.Logger,
+		replicated: options.Replicated,
 	}
 	s.breaker.log = options.Logger
 	known, err := readMark(s.file)
 	if err != nil {
 		return nil, err
 	}
-	found, err := find(ctx, inner)
+	found, err := s.ask(ctx)
 	if err == nil && !found.exists() && !known.exists() {
-		found, err = introduce(ctx, inner)
+		if found, err = introduce(ctx, inner); err == nil {
+			found, err = s.ask(ctx)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("asking the store who it is: %w", err)
@@ -77,6 +85,9 @@ func Open(ctx context.Context, inner store.Store, options Options) (*Store, erro
 func (s *Store) call(writes bool, do func() error) error {
 	if lost := s.lost.Load(); lost != nil {
 		return *lost
+	}
+	if !s.leased() {
+		return errLeaseOver
 	}
 	if !s.breaker.allow() {
 		return errOpen
@@ -171,6 +182,9 @@ func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.
 func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait time.Duration) ([]store.Event, error) {
 	if lost := s.lost.Load(); lost != nil {
 		return nil, *lost
+	}
+	if !s.leased() {
+		return nil, errLeaseOver
 	}
 	events, err := s.inner.Tail(ctx, log, after, wait)
 	if err == nil {

@@ -268,3 +268,48 @@ func TestDamagedFile(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A primary that has lost its replicas may have been replaced: it is not believed for
+// longer than they confirmed it, also by those who only read (ATTACKS FT-06), and what
+// it shows is only remembered when they have it.
+func TestIsolatedPrimary(t *testing.T) {
+	sentinels := redistest.StartSentinels(t, 1, "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
+	inner, err := redisstore.Open(t.Context(), redisstore.Options{
+		URL: sentinels.Servers[0].URL(), Logger: slog.New(slog.DiscardHandler), Durability: redisstore.Replicated,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	s, err := Open(t.Context(), inner, Options{Directory: t.TempDir(), Replicated: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	read := func() error { _, err := s.Get(ctx, "record"); return err }
+	await := func(what string, reached func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	await("it cannot be read", func() bool { return read() == nil })
+	sentinels.Servers[1].Stop()
+	known := s.mark()
+	await("it is read although nobody confirms it", func() bool { return errors.Is(read(), errLeaseOver) })
+	if _, err := inner.Swap(ctx, identityKey, known.Mark, nil, store.Forever); err == nil {
+		t.Error("a write was acknowledged without a replica")
+	}
+	if err := s.confirm(ctx); err != nil || s.mark().Mark != known.Mark {
+		t.Errorf("it remembers %d, which no replica has, %v", s.mark().Mark, err)
+	}
+	sentinels.Servers[1].Continue()
+	await("it is not read again", func() bool { return read() == nil })
+	await("the mark is not seen", func() bool { return s.mark().Mark == known.Mark+1 })
+}

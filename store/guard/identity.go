@@ -218,7 +218,7 @@ func (s *Store) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tickEvery)
 	defer cancel()
 	before := s.mark()
-	found, err := find(ctx, s.inner)
+	found, err := s.ask(ctx)
 	s.breaker.report(err)
 	if err != nil {
 		return nil

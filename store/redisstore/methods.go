@@ -36,7 +36,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error)
 	defer cancel()
 	found, err := s.getAll(ctx, keys)
 	if err != nil {
-		return nil, fmt.Errorf("asking Redis: %w", err)
+		return nil, s.trouble(err)
 	}
 	records := make([]store.Record, len(keys))
 	for i, encoded := range found {
@@ -142,10 +142,14 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
+	if s.replicas > 0 {
+		_, err := s.run(ctx, deleteScript, recordKey(key))
+		return err
+	}
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
 	if err := s.client.Del(ctx, s.prefix+recordKey(key)).Err(); err != nil {
-		return fmt.Errorf("asking Redis: %w", err)
+		return s.trouble(err)
 	}
 	return nil
 }
@@ -176,10 +180,14 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 	if err := errors.Join(store.CheckKey(index), store.CheckKey(member)); err != nil {
 		return err
 	}
+	if s.replicas > 0 {
+		_, err := s.run(ctx, unlinkScript, "i:"+index, member)
+		return err
+	}
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
 	if err := s.client.ZRem(ctx, s.prefix+"i:"+index, member).Err(); err != nil {
-		return fmt.Errorf("asking Redis: %w", err)
+		return s.trouble(err)
 	}
 	return nil
 }
@@ -196,7 +204,7 @@ func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, erro
 		for cursor := uint64(0); ; {
 			page, next, err := s.scan(ctx, index, cursor)
 			if err != nil {
-				yield("", fmt.Errorf("asking Redis: %w", err))
+				yield("", s.trouble(err))
 				return
 			}
 			for i := 0; i+1 < len(page); i += 2 { // members and scores in turn
@@ -277,7 +285,7 @@ func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("asking Redis: %w", err)
+		return nil, s.trouble(err)
 	}
 	var events []store.Event
 	for _, message := range streams[0].Messages {

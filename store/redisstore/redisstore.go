@@ -16,9 +16,10 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"authserver/store"
@@ -39,6 +40,9 @@ type Options struct {
 	Prefix    string        // of all keys; "authserver:" when empty
 	Timeout   time.Duration // of one call; 500ms when zero
 	Logger    *slog.Logger  // slog.Default() when nil
+	// Durability is the least that the store has to promise: Async, Fsync or
+	// Replicated. Redis is asked what it can; when empty, that is enough.
+	Durability string
 }
 
 // Store is a store.Store in Redis.
@@ -46,7 +50,11 @@ type Store struct {
 	client  redis.UniversalClient
 	prefix  string
 	timeout time.Duration
-	async   atomic.Bool // some node may lose what it acknowledged
+
+	// Replicas that must have a write before it is acknowledged; 0 without Replicated.
+	replicas int
+	mu       sync.Mutex
+	lacks    []string // why it cannot promise what it is asked for, or Fsync
 }
 
 // Open connects and checks that Redis can keep what the store promises. It
@@ -77,10 +85,15 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	// Without this, go-redis would hold a call for its own timeouts of seconds.
 	config.ContextTimeoutEnabled = true
 	config.DialTimeout = 2 * time.Second
+	config.DialerRetries = 1 // a call is repeated as a whole; five would use up its time
 	config.DisableIdentity = true
 	config.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	s.client = redis.NewUniversalClient(config)
-	if err := s.check(ctx, config, log); err != nil {
+	err = s.check(ctx, config, options.Durability == Replicated, log)
+	if err == nil {
+		err = s.require(options.Durability)
+	}
+	if err != nil {
 		s.client.Close()
 		return nil, fmt.Errorf("checking Redis at %s: %w", strings.Join(config.Addrs, ","), err)
 	}
@@ -143,34 +156,46 @@ func parseURL(text string) (*redis.UniversalOptions, error) {
 	return options, nil
 }
 
-// Durability says what an acknowledged write survives: "fsync" a crash of Redis's
-// machine, "async" only one of authserver. Behind Sentinel it is "async": the
-// replica that is promoted may lack the last writes.
+// Durability says what an acknowledged write survives: Async, Fsync or Replicated.
+// Behind Sentinel it is Async unless Replicated was asked for: the replica that is
+// promoted may lack the last writes.
 func (s *Store) Durability() string {
-	if s.async.Load() {
-		return "async"
+	switch {
+	case len(s.lacks) > 0:
+		return Async
+	case s.replicas > 0:
+		return Replicated
 	}
-	return "fsync"
+	return Fsync
 }
 
 // check reads what Redis says about itself.
-func (s *Store) check(ctx context.Context, options *redis.UniversalOptions, log *slog.Logger) error {
+func (s *Store) check(ctx context.Context, options *redis.UniversalOptions, replicated bool, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if local := loopback(options.Addrs); !local && options.TLSConfig == nil {
 		log.Warn("the connection to Redis is not encrypted: use rediss://, or a network that nobody else is on")
 	}
-	if options.MasterName != "" {
-		s.async.Store(true)
-		log.Warn("Redis replicates after it has acknowledged: a failover can lose the last writes")
+	if options.MasterName != "" && !replicated {
+		s.lack(log, "Redis replicates after it has acknowledged: a failover can lose the last writes; see durability: replicated")
 	}
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return s.checkNode(ctx, node, log) })
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return s.checkNode(ctx, node, replicated, log) })
 	}
-	return s.checkNode(ctx, s.client, log)
+	return s.checkNode(ctx, s.client, replicated, log)
 }
 
-func (s *Store) checkNode(ctx context.Context, node redis.Cmdable, log *slog.Logger) error {
+// lack notes and warns why no more can be promised.
+func (s *Store) lack(log *slog.Logger, why string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.lacks, why) { // of another node of a Cluster
+		s.lacks = append(s.lacks, why)
+		log.Warn(why, args...)
+	}
+}
+
+func (s *Store) checkNode(ctx context.Context, node redis.Cmdable, replicated bool, log *slog.Logger) error {
 	text, err := node.Info(ctx).Result()
 	if err != nil {
 		return err
@@ -193,13 +218,35 @@ func (s *Store) checkNode(ctx context.Context, node redis.Cmdable, log *slog.Log
 	}
 	switch {
 	case info["aof_enabled"] != "1":
-		s.async.Store(true)
-		log.Warn("Redis keeps no append-only file: a restart of Redis loses grants and revocations; set appendonly yes")
+		s.lack(log, "Redis keeps no append-only file: a restart of Redis loses grants and revocations; set appendonly yes")
 	case policy != "always":
-		s.async.Store(true)
-		log.Warn("Redis does not fsync each write: a power cut loses the last second; set appendfsync always", "appendfsync", policy)
+		s.lack(log, "Redis does not fsync each write: a power cut loses the last second; set appendfsync always", "appendfsync", policy)
+	}
+	if replicated {
+		s.checkReplicas(info, log)
 	}
 	return nil
+}
+
+// checkReplicas decides how many replicas must have a write: with the primary they
+// are more than half, so that of any majority of the machines one has it.
+func (s *Store) checkReplicas(info map[string]string, log *slog.Logger) {
+	online := 0
+	for name, value := range info {
+		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
+			online++
+		}
+	}
+	if online == 0 {
+		s.lack(log, "Redis has no replica: nothing is left when its machine is; add replicas")
+		return
+	}
+	if info["min_slaves_good_slaves"] == "" { // INFO has it where the setting is on
+		log.Warn("Redis takes writes also when it has lost its replicas, and they may come and go; set min-replicas-to-write 1 and min-replicas-max-lag 1")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replicas = max(s.replicas, (1+online)/2)
 }
 
 func parseInfo(text string) map[string]string {
@@ -243,11 +290,26 @@ func (s *Store) budget(ctx context.Context) (context.Context, context.CancelFunc
 func (s *Store) run(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	result, err := script.Run(ctx, s.client, []string{s.prefix + key}, args...).Result()
+	var result any
+	var err error
+	if s.replicas > 0 {
+		result, err = s.replicate(ctx, script, s.prefix+key, args)
+	} else {
+		result, err = script.Run(ctx, s.client, []string{s.prefix + key}, args...).Result()
+	}
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("asking Redis: %w", err)
+		return nil, s.trouble(err)
 	}
 	return result, nil
+}
+
+// trouble says what came of asking. Which node of a Cluster has what is asked for anew:
+// after a failover, the driver would go on for a minute to ask the one that is gone.
+func (s *Store) trouble(err error) error {
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		cluster.ReloadState(context.Background())
+	}
+	return fmt.Errorf("asking Redis: %w", err)
 }
 
 // operation returns the identity of one call. The driver may send a call again

@@ -35,7 +35,8 @@ func TestContract(t *testing.T) {
 }
 
 func TestContractOnCluster(t *testing.T) {
-	url := redistest.StartCluster(t)
+	t.Parallel()
+	url := redistest.StartCluster(t, 0).URL()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, url) })
 }
 

@@ -16,11 +16,23 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 // Each script has one key. Numbers stay below 2^53, which Lua keeps exactly.
 
+// touch writes what is there already, for replicate to wait for: that who asks again
+// finds what an earlier attempt wrote does not mean that the replicas have it.
+const touch = `
+local function touch()
+  local left = redis.call('PTTL', KEYS[1])
+  if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
+end
+`
+
 // createScript: ARGV operation, expires, value. Answers 1, or 0 if the record exists.
-var createScript = redis.NewScript(now + `
+var createScript = redis.NewScript(now + touch + `
 local present = redis.call('GETRANGE', KEYS[1], 0, 23)
 if #present == 24 then
-  if string.sub(present, 1, 16) == ARGV[1] and struct.unpack('>I8', present, 17) == 1 then return 1 end
+  if string.sub(present, 1, 16) == ARGV[1] and struct.unpack('>I8', present, 17) == 1 then
+    touch()
+    return 1
+  end
   return 0
 end
 local expires = tonumber(ARGV[2])
@@ -30,13 +42,16 @@ return 1`)
 
 // swapScript: ARGV operation, version, expires, keep (1 or 0), value. Answers
 // {outcome, record}: 1 swapped, 0 another version, -1 no record.
-var swapScript = redis.NewScript(now + `
+var swapScript = redis.NewScript(now + touch + `
 local present = redis.call('GET', KEYS[1])
 if not present then return {-1, ''} end
 local version, changed = struct.unpack('>I8I8', present, 17)
 local wanted = tonumber(ARGV[2])
-if version == wanted + 1 and string.sub(present, 1, 16) == ARGV[1] then return {1, present} end
-if version ~= wanted then return {0, present} end
+if version ~= wanted then
+  touch()
+  if version == wanted + 1 and string.sub(present, 1, 16) == ARGV[1] then return {1, present} end
+  return {0, present}
+end
 if now < changed then now = changed end
 local value = ARGV[5]
 if ARGV[4] == '1' then value = string.sub(present, 41) end
@@ -72,4 +87,22 @@ return id`)
 // pingScript writes, so Redis refuses it where writes are refused.
 var pingScript = redis.NewScript(`
 redis.call('SET', KEYS[1], 1, 'PX', 1000)
+return 1`)
+
+// nothing writes without leaving anything.
+const nothing = `
+redis.call('SET', KEYS[1], '')
+redis.call('DEL', KEYS[1])
+`
+
+// deleteScript and unlinkScript are DEL and ZREM that write also when another attempt
+// was first, so that replicate has something to wait for.
+var deleteScript = redis.NewScript(`
+if redis.call('DEL', KEYS[1]) == 0 then` + nothing + `end
+return 1`)
+
+// unlinkScript: ARGV member.
+var unlinkScript = redis.NewScript(touch + `
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then return 1 end
+if redis.call('PTTL', KEYS[1]) == -2 then` + nothing + `else touch() end
 return 1`)

@@ -18,6 +18,7 @@ import (
 )
 
 func TestContractThroughSentinel(t *testing.T) {
+	t.Parallel()
 	url := redistest.StartSentinels(t, 0).URL()
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, url) })
 	other := strings.TrimSuffix(url, "primary") + "other"
@@ -32,6 +33,7 @@ func TestContractThroughSentinel(t *testing.T) {
 // received is there, each version as it was acknowledged; what the primary alone
 // had acknowledged may be lost, and so the store promises no more than "async".
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	sentinels := redistest.StartSentinels(t, 1, "--appendonly", "yes", "--appendfsync", "always")
 	var log bytes.Buffer
 	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: sentinels.URL(), Logger: slog.New(slog.NewTextHandler(&log, nil))})

@@ -1,0 +1,67 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Cluster is a Redis Cluster of three primaries and their replicas.
+type Cluster struct {
+	Servers []*Server // the first three were the primaries at the start
+
+	t testing.TB
+}
+
+// StartCluster runs a Cluster with a number of replicas for each primary.
+func StartCluster(t testing.TB, replicas int, args ...string) *Cluster {
+	t.Helper()
+	all := &Cluster{t: t}
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"}, args...)
+	create := []string{"--cluster", "create"}
+	for range 3 * (1 + replicas) {
+		s := Start(t, args...)
+		all.Servers = append(all.Servers, s)
+		create = append(create, s.Addr)
+	}
+	all.command(append(create, "--cluster-replicas", fmt.Sprint(replicas), "--cluster-yes")...)
+	for n, s := range all.Servers {
+		await(t, "the cluster does not come up", func() bool { return strings.Contains(s.ask("CLUSTER INFO"), "cluster_state:ok") })
+		if n >= 3 {
+			await(t, "a replica does not follow its primary", func() bool { return strings.Contains(s.ask("INFO replication"), "master_link_status:up") })
+		}
+	}
+	return all
+}
+
+// URL is the store URL of the Cluster.
+func (all *Cluster) URL() string {
+	var addrs []string
+	for _, s := range all.Servers {
+		addrs = append(addrs, s.Addr)
+	}
+	return "redis+cluster://" + strings.Join(addrs, ",")
+}
+
+// Reshard moves a number of slots from one server to another, with what is in them.
+func (all *Cluster) Reshard(from, to *Server, slots int) {
+	all.t.Helper()
+	id := func(s *Server) string {
+		text := s.ask("CLUSTER MYID")
+		_, text, _ = strings.Cut(text, "\r\n")
+		return strings.TrimSpace(text)
+	}
+	all.command("--cluster", "reshard", from.Addr, "--cluster-from", id(from), "--cluster-to", id(to), "--cluster-slots", fmt.Sprint(slots), "--cluster-yes")
+}
+
+func (all *Cluster) command(args ...string) {
+	all.t.Helper()
+	ctx, cancel := context.WithTimeout(all.t.Context(), 60*time.Second)
+	defer cancel()
+	if output, err := exec.CommandContext(ctx, "redis-cli", args...).CombinedOutput(); err != nil {
+		all.t.Fatalf("redis-cli %s: %v\n%s", strings.Join(args, " "), err, output)
+	}
+}

@@ -1,0 +1,99 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"authserver/internal/redistest"
+	"authserver/store"
+	"authserver/store/storetest"
+)
+
+func TestContractOnReplicatedCluster(t *testing.T) {
+	t.Parallel()
+	url := redistest.StartCluster(t, 1, durable...).URL()
+	storetest.Run(t, func(t *testing.T) store.Store { return openReplicated(t, url, 10*time.Second) })
+}
+
+// Slots move while records in them are written, with and without waiting for the
+// replicas, and then a primary dies (ATTACKS FT-09, FT-10): every version that was
+// acknowledged is there, and nobody's own work is taken for somebody else's.
+func TestClusterReshardsAndLosesAPrimary(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 1, durable...)
+	plain, replicated := open(t, cluster.URL()), openReplicated(t, cluster.URL(), time.Second)
+	ctx := t.Context()
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	var writes, troubles atomic.Int64
+	const moving = 150 // slots, and the records are in them
+	node := connect(t, cluster.Servers[0])
+	var keys []string
+	for n := 0; len(keys) < 20; n++ {
+		if key := fmt.Sprint("record ", n); node.ClusterKeySlot(ctx, "authserver:r:"+key).Val() < moving {
+			keys = append(keys, key)
+		}
+	}
+	acknowledged := make([]uint64, len(keys))
+	for n, key := range keys {
+		s := plain
+		if n%2 == 1 {
+			s = replicated
+		}
+		if err := s.Create(ctx, key, nil, store.Forever); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged[n] = 1
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(10 * time.Millisecond):
+				}
+				record, err := s.Swap(ctx, key, acknowledged[n], nil, store.Forever)
+				switch {
+				case err == nil:
+					writes.Add(1)
+				case errors.Is(err, store.ErrConflict) && record.Version == acknowledged[n]+1 && troubles.Load() > 0: // ours, that nobody answered
+				case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
+					t.Errorf("%s: version %d was acknowledged: %v, version %d", key, acknowledged[n], err, record.Version)
+					return
+				default:
+					troubles.Add(1)
+					continue
+				}
+				acknowledged[n] = record.Version
+			}
+		})
+	}
+	cluster.Reshard(cluster.Servers[0], cluster.Servers[1], moving)
+	cluster.Reshard(cluster.Servers[1], cluster.Servers[2], moving)
+	during := writes.Load()
+	if refused := troubles.Load(); during == 0 || refused > during/100 {
+		t.Errorf("%d writes while slots moved, and %d in trouble", during, refused)
+	}
+	close(stop)
+	all.Wait()
+	for n, key := range keys { // what was written without waiting is waited for by this
+		if record, err := replicated.Swap(ctx, key, acknowledged[n], nil, store.Forever); err != nil {
+			t.Errorf("%s: %v", key, err)
+		} else {
+			acknowledged[n] = record.Version
+		}
+	}
+	cluster.Servers[2].Kill()
+	for n, key := range keys {
+		for _, s := range []store.Store{plain, replicated} {
+			await(t, key+" cannot be read", func() bool { _, err := s.Get(ctx, key); return err == nil })
+			if found, err := s.Get(ctx, key); err != nil || found[0].Version < acknowledged[n] {
+				t.Errorf("%s: version %d was acknowledged, and %v, %v found", key, acknowledged[n], found, err)
+			}
+		}
+	}
+	t.Logf("%d writes, %d in trouble", writes.Load(), troubles.Load())
+}

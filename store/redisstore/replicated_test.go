@@ -1,0 +1,183 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"authserver/internal/redistest"
+	"authserver/store"
+	"authserver/store/redisstore"
+	"authserver/store/storetest"
+)
+
+var durable = []string{"--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"}
+
+func openReplicated(t *testing.T, url string, timeout time.Duration) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.Open(t.Context(), redisstore.Options{
+		URL: url, Timeout: timeout, Logger: slog.New(slog.DiscardHandler), Durability: redisstore.Replicated,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if s.Durability() != redisstore.Replicated {
+		t.Errorf("durability %q", s.Durability())
+	}
+	return s
+}
+
+func TestContractReplicated(t *testing.T) {
+	t.Parallel()
+	url := redistest.StartSentinels(t, 1, durable...).URL()
+	storetest.Run(t, func(t *testing.T) store.Store { return openReplicated(t, url, 10*time.Second) })
+}
+
+// More than Redis is configured to keep is not promised, and the refusal says what is
+// lacking.
+func TestAskedForMore(t *testing.T) {
+	t.Parallel()
+	sentinels := redistest.StartSentinels(t, 1, durable...)
+	forgetful := redistest.StartSentinels(t, 1, "--repl-diskless-sync-delay", "0")
+	everySecond := redistest.Start(t, "--appendonly", "yes")
+	alone := redistest.Start(t, durable...)
+	for _, test := range []struct {
+		name, url, durability, refused, promised string
+	}{
+		{"no replica", alone.URL(), redisstore.Replicated, "add replicas", ""},
+		{"one that is alone", alone.URL(), redisstore.Fsync, "", redisstore.Fsync},
+		{"no file", forgetful.URL(), redisstore.Replicated, "set appendonly yes", ""},
+		{"every second", everySecond.URL(), redisstore.Fsync, "set appendfsync always", ""},
+		{"every second, knowingly", everySecond.URL(), redisstore.Async, "", redisstore.Async},
+		{"a failover", sentinels.URL(), redisstore.Fsync, "a failover can lose", ""},
+		{"replicated is more than fsync", sentinels.Servers[0].URL(), redisstore.Replicated, "", redisstore.Replicated},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var log bytes.Buffer
+			s, err := redisstore.Open(t.Context(), redisstore.Options{URL: test.url, Durability: test.durability, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			if test.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), "durability "+test.durability) {
+					t.Errorf("%v, want a refusal with %q", err, test.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if s.Durability() != test.promised {
+				t.Errorf("durability %q, want %q", s.Durability(), test.promised)
+			}
+			if warned := strings.Contains(log.String(), "min-replicas-to-write"); warned != (test.durability == redisstore.Replicated) {
+				t.Errorf("log %s", log.String())
+			}
+		})
+	}
+}
+
+// What the replica does not have is not acknowledged, the second time as little as the
+// first; and when it has it, who asks again finds his own work.
+func TestReplicaGone(t *testing.T) {
+	t.Parallel()
+	sentinels := redistest.StartSentinels(t, 1, durable...)
+	s := openReplicated(t, sentinels.Servers[0].URL(), 500*time.Millisecond)
+	ctx := t.Context()
+	if err := errors.Join(s.Create(ctx, "record", nil, store.Forever), s.Create(ctx, "other", nil, store.Forever),
+		s.Link(ctx, "index", "before", time.Now().Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	sentinels.Servers[1].Stop()
+	calls := map[string]func() error{
+		"create": func() error { return s.Create(ctx, "new", nil, store.Forever) },
+		"swap":   func() error { _, err := s.Swap(ctx, "record", 1, nil, store.Forever); return err },
+		"delete": func() error { return s.Delete(ctx, "other") },
+		"add":    func() error { _, err := s.Add(ctx, "counter", 1, time.Hour); return err },
+		"link":   func() error { return s.Link(ctx, "index", "member", time.Now().Add(time.Hour)) },
+		"unlink": func() error { return s.Unlink(ctx, "index", "before") },
+		"append": func() error { _, err := s.Append(ctx, "log", []byte("event"), store.KeepAll); return err },
+		"ping":   func() error { return s.Ping(ctx) },
+	}
+	for _, time := range []string{"first", "second"} {
+		var all sync.WaitGroup
+		for name, call := range calls {
+			all.Go(func() {
+				if err := call(); err == nil || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNotFound) {
+					t.Errorf("%s, the %s time, without a replica: %v", name, time, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	sentinels.Servers[1].Continue()
+	await(t, "the replica does not come back", func() bool { return s.Ping(ctx) == nil })
+	if record, err := s.Swap(ctx, "record", 1, nil, store.Forever); !errors.Is(err, store.ErrConflict) || record.Version != 2 {
+		t.Errorf("%+v, %v", record, err)
+	}
+	if err := s.Create(ctx, "new", nil, store.Forever); !errors.Is(err, store.ErrExists) {
+		t.Error(err)
+	}
+	for _, name := range []string{"delete", "add", "link", "unlink", "append"} {
+		if err := calls[name](); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A primary that dies right after it has acknowledged loses nothing (ATTACKS FT-07,
+// FT-08): the replica that is promoted has it. The old primary comes back as a replica.
+func TestFailoverLosesNothing(t *testing.T) {
+	t.Parallel()
+	sentinels := redistest.StartSentinels(t, 2, durable...)
+	s := openReplicated(t, sentinels.URL(), 500*time.Millisecond)
+	ctx := t.Context()
+	const writers = 8
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	acknowledged := make(map[string]uint64)
+	dead := make(chan struct{})
+	for writer := range writers {
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-dead:
+					return
+				default:
+				}
+				key := fmt.Sprint("record ", writer, " ", n)
+				if s.Create(ctx, key, nil, store.Forever) != nil {
+					continue
+				}
+				record, err := s.Swap(ctx, key, 1, nil, store.Forever)
+				mu.Lock()
+				if acknowledged[key] = 1; err == nil {
+					acknowledged[key] = record.Version
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	await(t, "nothing is written", func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 100 })
+	sentinels.Servers[0].Kill()
+	close(dead)
+	all.Wait()
+	await(t, "no replica is promoted", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
+	check := func(when string) {
+		for key, version := range acknowledged {
+			if records, err := s.Get(ctx, key); err != nil || records[0].Version < version {
+				t.Errorf("%s: %s was acknowledged as version %d: %v, %v", when, key, version, records, err)
+			}
+		}
+	}
+	check("after the failover")
+	sentinels.Servers[0].Restart()
+	old := connect(t, sentinels.Servers[0])
+	await(t, "the old primary does not become a replica", func() bool { return strings.Contains(old.Info(ctx, "replication").Val(), "role:slave") })
+	await(t, "nothing is written", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
+	check("after the old primary came back")
+}
