@@ -67,6 +67,7 @@ func (c Config) Check() []Problem {
 	check.scopes(c.Scopes, owners)
 	check.clients(c.Clients, c.Resources, owners)
 	check.users(c.Users, c.Clients)
+	check.receivers(c.Receivers, newOutbound(c.OutboundNetworks))
 	if allowed := []string{"", revocationsOpen, revocationsAuthenticated}; !slices.Contains(allowed, c.Revocations) {
 		check.error("revocations", "%q is unknown; allowed are open, authenticated", c.Revocations)
 	}

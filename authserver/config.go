@@ -34,6 +34,9 @@ type Config struct {
 	// Revocations is who may read the feed of revocations: open (the default) or
 	// authenticated, which is clients with a Resource.
 	Revocations string
+	// Receivers are told of sessions that end and credentials that change, by security
+	// event tokens that are pushed to them (RFC 8935).
+	Receivers []Receiver
 	// Source says where Clients and Users were read from, for messages to operators.
 	Source string
 	// TrustedProxies are the networks whose X-Forwarded-For is believed when
@@ -41,9 +44,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 
 	// OutboundNetworks are networks, beside the public internet, that the server may
-	// send requests to when a client registered a URL there: for back-channel logout
-	// to clients on the same machine or in a private network. Outside of them the only
-	// port is 443.
+	// send requests to when a client or Receiver has a URL there: on the same machine
+	// or in a private network. Outside of them the only port is 443.
 	OutboundNetworks []netip.Prefix
 
 	// Login draws the pages that people see. Without one nobody signs in with a
@@ -165,6 +167,25 @@ type User struct {
 	Roles            []string       `yaml:"roles"`
 	Disabled         bool           `yaml:"disabled"`
 	Claims           map[string]any `yaml:"claims"` // OpenID Connect Core §5.1, for example email
+}
+
+// Receiver is told of security events (OpenID CAEP 1.0).
+type Receiver struct {
+	// Name is for logs and metrics, and under it the store remembers what was
+	// delivered: 1 to 64 letters, digits, dots, dashes and underscores.
+	Name string `yaml:"name"`
+	// URL is where events are pushed to: https, or http on the same machine. See
+	// OutboundNetworks.
+	URL string `yaml:"url"`
+	// Audience is the aud of its events (RFC 8417 §2.2): what it calls itself.
+	Audience string `yaml:"audience"`
+	// Events are the last parts of the event types' URIs, session-revoked and
+	// credential-change; both by default.
+	Events []string `yaml:"events"`
+	// Authorization is sent as the header of that name, for example "Bearer …", or a
+	// file that holds it. Without one the receiver relies on the signature alone.
+	Authorization     string `yaml:"authorization" secret:"true"`
+	AuthorizationFile string `yaml:"authorization_file"`
 }
 
 // Problem is one mistake in a Config.

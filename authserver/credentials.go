@@ -42,9 +42,8 @@ func (s *Server) credentialsOf(ctx context.Context, subject string) (credentials
 	return found, nil
 }
 
-// updateCredentials lets change alter the credentials of a user; see
-// store.Table.Update: change may run more than once. What it refuses with is returned.
-func (s *Server) updateCredentials(ctx context.Context, subject string, change func(*credentials) error) error {
+// storeCredentials is updateCredentials for what is no change to others.
+func (s *Server) storeCredentials(ctx context.Context, subject string, change func(*credentials) error) error {
 	var refused error
 	_, _, err := s.credentialsTable().Update(ctx, subject, store.Forever, func(c *credentials) error {
 		refused = change(c)
@@ -108,7 +107,7 @@ var errOvertaken = errors.New("the credentials were changed meanwhile")
 func (s *Server) upgradePassword(ctx context.Context, u user, weak passwordHash, password string) {
 	strong, err := s.passwords.hash(ctx, password)
 	if err == nil {
-		err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
+		err = s.storeCredentials(ctx, u.subject, func(c *credentials) error {
 			if c.passwordHash(u) != weak.String() {
 				return errOvertaken
 			}

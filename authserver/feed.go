@@ -34,6 +34,7 @@ func (s *Server) Run(ctx context.Context) {
 	running.Go(func() { s.feed.stayRegistered(ctx) })
 	running.Go(func() { s.statuses.follow(ctx) })
 	running.Go(func() { s.backchannel.run(ctx) })
+	running.Go(func() { s.outbox.run(ctx) })
 	<-ctx.Done()
 	s.feed.end()
 	running.Wait()

@@ -11,6 +11,9 @@ type metrics struct {
 
 	revocations prometheus.Gauge
 	streams     prometheus.Gauge
+
+	events        *prometheus.CounterVec
+	eventsWaiting *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -40,8 +43,16 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "authserver_code_replays_total",
 		Help: "Authorization codes that were presented again by whoever could redeem them (the grant was ended).",
 	})
+	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authserver_security_events_total",
+		Help: "Security events by receiver and outcome: delivered, refused by it, failed (tried again), or given up: too_old, too_many, given_up, unreadable.",
+	}, []string{"receiver", "outcome"})
+	m.eventsWaiting = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "authserver_security_events_waiting",
+		Help: "Security events that wait for a receiver, at the instance that delivers to it.",
+	}, []string{"receiver"})
 	if registry != nil {
-		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.revocations, m.streams)
+		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.revocations, m.streams, m.events, m.eventsWaiting)
 	}
 	return m
 }

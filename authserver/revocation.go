@@ -123,6 +123,9 @@ func (s *Server) endSession(ctx context.Context, subject, sessionID, reason stri
 	if err := s.publish(ctx, revocation{Session: sessionID, Reason: reason}); err != nil {
 		return err
 	}
+	if err := s.tell(ctx, securityEvent{Type: sessionRevoked, Session: sessionID, Subject: subject, Reason: reason}); err != nil {
+		return err
+	}
 	if err := s.deleteSessionGrants(ctx, subject, sessionID); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}
@@ -168,6 +171,9 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 		}
 	}
 	defer s.backchannel.soon()
+	if err := s.tell(ctx, securityEvent{Type: sessionRevoked, Subject: subject, Reason: reason}); err != nil {
+		return err
+	}
 	if err := s.beginEpoch(ctx, subjectEpoch, subject, time.Now().Unix()); err != nil {
 		return err
 	}

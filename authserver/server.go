@@ -45,6 +45,7 @@ type Server struct {
 	crossOrigin    *http.CrossOriginProtection
 	outbound       *outbound
 	backchannel    *backchannel
+	outbox         *outbox
 	pairwiseSalt   []byte
 
 	keys      *keys.Manager
@@ -186,6 +187,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.statuses = newStatusLists(s)
+	s.outbox = newOutbox(s, c.Receivers)
 	if s.interactionBox, err = c.Keys.Box("interaction"); err != nil {
 		return nil, err
 	}
