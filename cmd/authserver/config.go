@@ -51,6 +51,7 @@ type config struct {
 	Clients           []authserver.Client   `yaml:"clients"`
 	Users             []authserver.User     `yaml:"users"`
 	OutboundNetworks  []string              `yaml:"outbound_networks"`
+	Receivers         []authserver.Receiver `yaml:"receivers"`
 	Branding          brandingConfig        `yaml:"branding"`
 	Log               logConfig             `yaml:"log"`
 
@@ -251,7 +252,7 @@ func (c *config) checkCertificate(d *decoder) {
 func (c *config) serverConfig() authserver.Config {
 	return authserver.Config{
 		Issuer: c.Issuer, Tokens: c.Tokens, Sessions: c.Sessions, Resources: c.Resources, Scopes: c.Scopes, Clients: c.Clients, Users: c.Users,
-		Source: c.file, TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations,
+		Source: c.file, TrustedProxies: c.proxies, OutboundNetworks: c.outbound, Revocations: c.Revocations, Receivers: c.Receivers,
 	}
 }
 

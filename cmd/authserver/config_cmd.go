@@ -91,6 +91,7 @@ type summary struct {
 	Resources  []string `json:"resources,omitempty"`
 	Clients    int      `json:"clients"`
 	Users      int      `json:"users"`
+	Receivers  []string `json:"receivers,omitempty"`
 }
 
 func (c *config) summary() summary {
@@ -111,6 +112,9 @@ func (c *config) summary() summary {
 	}
 	for _, resource := range c.Resources {
 		s.Resources = append(s.Resources, resource.Identifier)
+	}
+	for _, receiver := range c.Receivers {
+		s.Receivers = append(s.Receivers, receiver.Name)
 	}
 	return s
 }
@@ -144,9 +148,30 @@ signing costs  %s
 resources      %s
 clients        %d
 users          %d
+receivers      %s
 `, where, s.Issuer, s.Metadata, s.Listen, tls, s.Metrics, s.Store, s.Durability, s.MasterKey, s.Access, s.Algorithms[0], s.Idle, s.Max,
-		strings.Join(s.Algorithms, ", "), s.Rotate, s.Publish, c.signingCosts(), resources, s.Clients, s.Users)
+		strings.Join(s.Algorithms, ", "), s.Rotate, s.Publish, c.signingCosts(), resources, s.Clients, s.Users, c.explainReceivers())
 	return err
+}
+
+// explainReceivers says who is told of security events, and of which.
+func (c *config) explainReceivers() string {
+	if len(c.Receivers) == 0 {
+		return "none: nobody is told of sessions that end and credentials that change"
+	}
+	var all []string
+	for _, r := range c.Receivers {
+		events, proof := "session-revoked and credential-change", "without an authorization header"
+		if len(r.Events) > 0 {
+			events = strings.Join(r.Events, " and ")
+		}
+		if r.Authorization != "" {
+			proof = "with one"
+		}
+		to, _, _ := strings.Cut(r.URL, "?") // a query may hold a secret
+		all = append(all, fmt.Sprintf("%s is told of %s at %s, %s", r.Name, events, to, proof))
+	}
+	return strings.Join(all, "\n               ")
 }
 
 // signingCosts says what the algorithms mean for the CPU (docs/figures.md).
