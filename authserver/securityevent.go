@@ -79,7 +79,7 @@ func readSecurityEvent(logged store.Event) (securityEvent, error) {
 	if err := json.Unmarshal(logged.Value, &e); err != nil {
 		return e, fmt.Errorf("reading a security event: %w", err)
 	}
-	if e.Version > securityEventVersion || !slices.Contains(eventTypes, e.Type) || e.ID == "" || e.Subject+e.Session == "" {
+	if e.Version > securityEventVersion || !slices.Contains(eventTypes, e.Type) || e.ID == "" || e.Subject == "" {
 		return e, fmt.Errorf("a security event %q of version %d is not understood", e.Type, e.Version)
 	}
 	return e, nil
@@ -123,15 +123,12 @@ func (s *Server) securityEventToken(e securityEvent, r *Receiver) (string, error
 }
 
 // subjectID is the sub_id (RFC 9493): a user, all of whose sessions are meant, or one
-// session, by the sid of its ID tokens and with its user where he is known.
+// session of his, by the sid of its ID tokens.
 func (s *Server) subjectID(e securityEvent) map[string]any {
 	user := map[string]any{"format": "iss_sub", "iss": s.issuer, "sub": e.Subject} // RFC 9493 §3.2.3
 	if e.Session == "" {
 		return user
 	}
-	session := map[string]any{"format": "opaque", "id": e.Session} // RFC 9493 §3.2.4
-	if e.Subject == "" {
-		return session
-	}
+	session := map[string]any{"format": "opaque", "id": e.Session}               // RFC 9493 §3.2.4
 	return map[string]any{"format": "complex", "session": session, "user": user} // SSF 1.0, Complex Subjects
 }
