@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -97,7 +98,8 @@ func (d *delivery) fill(ctx context.Context) bool {
 		e, err := readSecurityEvent(logged)
 		switch {
 		case err != nil:
-			d.drop("unreadable", 1, "position", uint64(logged.Position), "error", err.Error())
+			d.server.log.Error("the log of security events has one that cannot be read", "position", uint64(logged.Position), "error", err.Error())
+			d.drop("unreadable", 1, "")
 		case d.receiver.wants(e.Type):
 			d.waiting = append(d.waiting, &waitingEvent{securityEvent: e, position: logged.Position})
 		}
@@ -112,7 +114,7 @@ func (d *delivery) dropOld() {
 	for _, e := range d.waiting {
 		if e.At < oldest {
 			e.settled = true
-			d.drop("too_old", 1, "txn", e.ID, "type", e.Type)
+			d.drop("too_old", 1, e.ID)
 		}
 	}
 	d.forgetSettled()
@@ -148,7 +150,7 @@ func (d *delivery) round(ctx context.Context, due []*waitingEvent) (alive bool, 
 		e.next = time.Now().Add(d.backoff(e.failures))
 		if e.failures >= maxAttempts {
 			e.settled = true
-			d.drop("given_up", 1, "txn", e.ID, "type", e.Type)
+			d.drop("given_up", 1, e.ID)
 		}
 	}
 	d.forgetSettled()
@@ -157,25 +159,24 @@ func (d *delivery) round(ctx context.Context, due []*waitingEvent) (alive bool, 
 
 // report logs and counts one attempt.
 func (d *delivery) report(e *waitingEvent, result answer) {
-	attrs := []any{"receiver", d.receiver.Name, "txn", e.ID, "type", e.Type, "sub", e.Subject, "sid", e.Session}
-	events := d.server.metrics.events
+	level, name := slog.LevelInfo, "delivered"
 	switch result.outcome {
-	case eventDelivered:
-		events.WithLabelValues(d.receiver.Name, "delivered").Inc()
-		d.server.log.Info("receiver told of a security event", append(attrs, "event", "security_event_delivered")...)
 	case eventRefused:
-		events.WithLabelValues(d.receiver.Name, "refused").Inc()
-		d.server.log.Error("receiver refuses a security event: it is not sent again", append(attrs, "error", result.err.Error())...)
-	default:
-		events.WithLabelValues(d.receiver.Name, "failed").Inc()
-		d.server.log.Warn("receiver was not told of a security event: it will be tried again", append(attrs, "error", result.err.Error())...)
+		level, name = slog.LevelError, "refused"
+	case eventFailed:
+		level, name = slog.LevelWarn, "failed"
 	}
+	d.server.metrics.events.WithLabelValues(d.receiver.Name, name).Inc()
+	d.server.log.Log(context.Background(), level, "receiver told of a security event, or not",
+		"event", "security_event", "receiver", d.receiver.Name, "txn", e.ID, "type", e.Type, "sub", e.Subject, "sid", e.Session,
+		"result", name, "error", errorText(result.err))
 }
 
 // drop counts and logs events that this receiver is never told of.
-func (d *delivery) drop(why string, n int, attrs ...any) {
+func (d *delivery) drop(why string, n int, txn string) {
 	d.server.metrics.events.WithLabelValues(d.receiver.Name, why).Add(float64(n))
-	d.server.log.Error("receiver is not told of security events: given up", append([]any{"receiver", d.receiver.Name, "why", why, "count", n}, attrs...)...)
+	d.server.log.Error("receiver is not told of security events: given up",
+		"event", "security_events_dropped", "receiver", d.receiver.Name, "why", why, "count", n, "txn", txn)
 }
 
 func (d *delivery) forgetSettled() {
@@ -213,7 +214,7 @@ func (d *delivery) bound(ctx context.Context) {
 	if excess <= 0 {
 		return
 	}
-	d.drop("too_many", excess)
+	d.drop("too_many", excess, "")
 	if excess > len(d.waiting) {
 		d.read = beyond[excess-len(d.waiting)-1]
 	}
