@@ -18,7 +18,7 @@ func (s *Server) readAccessToken(token *intake.Token) (accesstoken.Claims, error
 	if !ok {
 		return accesstoken.Claims{}, errors.New("signed by no key of ours")
 	}
-	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
+	if err := s.checkedAccess.verify(token, intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
 		return accesstoken.Claims{}, err
 	}
 	claims, err := accesstoken.Decode(token.Payload)

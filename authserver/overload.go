@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -27,7 +26,7 @@ func newAdmission() admission {
 // The body is read before, so that nobody holds a place by sending slowly.
 func (a admission) enter(r *http.Request) (done func(), err error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1)) // the one byte more makes it too large
-	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
+	r.Body = &received{body, err}
 	select {
 	case a.places <- struct{}{}:
 		return func() { <-a.places }, nil
@@ -38,12 +37,22 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 	}
 }
 
-// failing is the end of a body: what reading it ended with.
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) {
-	if f.err == nil {
-		return 0, io.EOF
-	}
-	return 0, f.err
+// received is a body that was read already, and the error that reading it ended with.
+type received struct {
+	left []byte
+	err  error
 }
+
+func (b *received) Read(into []byte) (int, error) {
+	n := copy(into, b.left)
+	b.left = b.left[n:]
+	switch {
+	case len(b.left) > 0:
+		return n, nil
+	case b.err != nil:
+		return n, b.err
+	}
+	return n, io.EOF
+}
+
+func (b *received) Close() error { return nil }

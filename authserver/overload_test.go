@@ -79,7 +79,7 @@ func TestSlowBodiesHoldNoPlace(t *testing.T) {
 		body   io.Reader
 		status int
 	}{
-		"cut off":   {io.MultiReader(strings.NewReader(clientCredentials), failing{errors.New("reset")}), 400},
+		"cut off":   {io.MultiReader(strings.NewReader(clientCredentials), &received{err: errors.New("reset")}), 400},
 		"endless":   {io.MultiReader(strings.NewReader(clientCredentials+"&x="), endless{}), 413},
 		"too large": {strings.NewReader(clientCredentials + "&x=" + strings.Repeat("a", maxBody)), 413},
 	} {

@@ -92,7 +92,7 @@ func (s *Server) readRefreshToken(token *intake.Token) (refreshClaims, error) {
 	if !ok {
 		return claims, errors.New("signed by no key of ours")
 	}
-	if err := token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
+	if err := s.checkedRefresh.verify(token, intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}); err != nil {
 		return claims, err
 	}
 	if err := intake.Members(token.Payload, claims.set); err != nil {

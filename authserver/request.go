@@ -117,6 +117,7 @@ type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 // serveJSON makes an http.Handler of an endpoint for tokens: one place writes
 // answers and refusals.
 func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
+	answered := s.metrics.requests.WithLabelValues(endpoint, "ok")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// RFC 6749 §5.1; OAuth 2.1 §3.2.3.
 		w.Header().Set("Cache-Control", "no-store")
@@ -131,7 +132,7 @@ func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
 			s.writeError(w, r, endpoint, err)
 			return
 		}
-		s.metrics.requests.WithLabelValues(endpoint, "ok").Inc()
+		answered.Inc()
 		if answer == nil {
 			w.WriteHeader(http.StatusOK)
 			return

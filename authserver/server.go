@@ -60,6 +60,9 @@ type Server struct {
 	cursors   keys.Box // of the operators' lists
 	source    string   // of the configuration, for messages to operators
 
+	checkedAccess  *checkedTokens
+	checkedRefresh *checkedTokens
+
 	revocationsAccess string // who may read the feed
 
 	grantTypes  []namedGrant
@@ -175,6 +178,9 @@ func New(c Config) (*Server, error) {
 		passwords: newPasswordHasher(),
 		throttle:  throttle{store: c.Store},
 		proxies:   c.TrustedProxies,
+
+		checkedAccess:  new(checkedTokens),
+		checkedRefresh: new(checkedTokens),
 
 		revocationsAccess: c.Revocations,
 	}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -103,7 +104,7 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 	if s.resources.listed[a.Resource] {
 		claims.Status = s.statuses.place()
 	}
-	access, err := s.sign(s.resources.algorithmFor(a.Resource), accesstoken.Type, claims)
+	access, err := s.sign(s.resources.algorithmFor(a.Resource), accesstoken.Type, signedClaims{&claims, a.Resource})
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -120,11 +121,19 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 		if response.RefreshToken, err = s.sign(keys.RefreshRing, refreshTokenType, s.refreshClaims(a)); err != nil {
 			return tokenResponse{}, err
 		}
+		s.checkedRefresh.add(sha256.Sum256([]byte(response.RefreshToken)))
 	}
 	if slices.Contains(a.Scope, "openid") && a.Grant.Subject != a.Grant.ClientID {
 		response.IDToken, err = s.sign(s.idTokenAlgorithm(c), idTokenType, s.idToken(a, c, access))
 	}
 	return response, err
+}
+
+// signedClaims are the claims of an access token as they are written: its audience is
+// one resource, so a string (RFC 7519 §4.1.3).
+type signedClaims struct {
+	*accesstoken.Claims
+	Audience string `json:"aud"`
 }
 
 func (s *Server) sign(ring, typ string, claims any) (string, error) {
