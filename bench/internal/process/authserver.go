@@ -91,7 +91,11 @@ func (i *Installation) Execute(port string) (*Process, error) {
 		return nil, err
 	}
 	defer log.Close()
-	return Start(i.Directory, []string{"AUTHSERVER_LISTEN=localhost:" + port}, log, i.Binary, "serve")
+	environment := []string{"AUTHSERVER_LISTEN=localhost:" + port}
+	if port != i.Port {
+		environment = append(environment, "AUTHSERVER_DATA=data-"+port, "AUTHSERVER_MASTER_KEY_FILE=data/master.key")
+	}
+	return Start(i.Directory, environment, log, i.Binary, "serve")
 }
 
 // lastLog returns the end of the log, for an error.
@@ -101,7 +105,7 @@ func (i *Installation) lastLog() error {
 }
 
 // StartOn starts an instance on another port. Instances share the Redis and the
-// keys; the data directory, which holds the master key, is one as well.
+// master key, which the first one has made, and each has a data directory of its own.
 func (i *Installation) StartOn(port string) (*Process, error) {
 	p, err := i.Execute(port)
 	if err != nil {
