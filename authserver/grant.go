@@ -152,7 +152,10 @@ func (s *Server) eachGrant(ctx context.Context, subject string, visit func(id st
 			return err
 		}
 		for i, record := range records {
-			if !record.Exists() {
+			if !record.Exists() { // ended or expired from disuse; its entry would go much later
+				if err := s.store.Unlink(ctx, subjectGrants(subject), ids[i]); err != nil {
+					return unavailable(fmt.Errorf("listing grants: %w", err))
+				}
 				continue
 			}
 			grant, err := s.grants.Decode(record)

@@ -56,6 +56,8 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	switch { // it moved, and is dead all the same
 	case grant.ClientEpoch < before.epoch.number:
 		return Authorization{}, errGrantEnded.because(errors.New("of an epoch of the client that has ended"))
+	case before.user.ended(grant.AuthTime):
+		return Authorization{}, errGrantEnded.because(errors.New("all of the user was ended since he signed in"))
 	case grant.Created <= s.notBefore():
 		return Authorization{}, errGrantEnded.because(errors.New("the store has lost something since, and was accepted"))
 	}

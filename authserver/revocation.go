@@ -178,6 +178,15 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 		return err
 	}
 	s.users.changed(subject)
+	// From here on his grants are dead where they are met: here at once, elsewhere when
+	// what was believed for a second is asked again. To delete very many takes longer,
+	// and verifiers are told meanwhile.
+	early := time.AfterFunc(believed, func() {
+		if err := s.publish(context.WithoutCancel(ctx), revocation{Subject: subject, Reason: reason}); err != nil {
+			s.log.Warn("the end of all of a user is logged later", "sub", subject, "error", err.Error())
+		}
+	})
+	defer early.Stop()
 	if err := s.deleteGrants(ctx, subject); err != nil {
 		return fmt.Errorf("ending all of a user: %w", err)
 	}

@@ -113,15 +113,17 @@ func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims)
 	case byClientItself(claims): // no grant stands behind it
 		return holder{}, claims.IssuedAt > found.epoch.NotBefore, nil
 	}
-	grant, live, err := s.grantLive(found.records[1], found.epoch)
+	grant, live, err := s.grantLive(found.records[1], found)
 	return holder{found.user, grant}, live, err
 }
 
-// grantLive returns the grant in a record and whether it lives in an epoch.
-func (s *Server) grantLive(record store.Record, client epoch) (Grant, bool, error) {
+// grantLive returns the grant in a record and whether it lives in the epochs of those
+// who stand behind it.
+func (s *Server) grantLive(record store.Record, behind standing) (Grant, bool, error) {
 	if !record.Exists() {
 		return Grant{}, false, nil
 	}
 	grant, err := s.grants.Decode(record)
-	return grant, err == nil && grant.ClientEpoch >= client.number && grant.Created > s.notBefore(), err
+	live := grant.ClientEpoch >= behind.epoch.number && !behind.user.ended(grant.AuthTime) && grant.Created > s.notBefore()
+	return grant, err == nil && live, err
 }
