@@ -10,7 +10,7 @@ import (
 
 // entry is a token that was verified once, and what can end it before its time.
 type entry struct {
-	claims   *Claims // shared; callers get copies
+	claims   Claims // shared; callers get copies
 	key      *trustedKey
 	subjects atomic.Pointer[feed.Subjects] // made when they are asked for
 	earliest int64                         // seconds: iat or nbf, whichever is later

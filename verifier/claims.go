@@ -31,29 +31,33 @@ type Claims struct {
 	payload string
 }
 
-func newClaims(c accesstoken.Claims, payload string) *Claims {
-	claims := &Claims{
-		Issuer: c.Issuer, Subject: c.Subject, Audience: c.Audience, ClientID: c.ClientID, Scope: c.Scope, ID: c.ID,
-		IssuedAt: time.Unix(c.IssuedAt, 0), Expires: time.Unix(c.Expires, 0), GrantID: c.GrantID,
-		ACR: c.ACR, AMR: c.AMR, SessionID: c.SessionID, PreferredUsername: c.PreferredUsername, Roles: c.Roles,
+func (c *Claims) fill(from *accesstoken.Claims, payload string) {
+	*c = Claims{
+		Issuer: from.Issuer, Subject: from.Subject, Audience: from.Audience, ClientID: from.ClientID, Scope: from.Scope, ID: from.ID,
+		IssuedAt: time.Unix(from.IssuedAt, 0), Expires: time.Unix(from.Expires, 0), GrantID: from.GrantID,
+		ACR: from.ACR, AMR: from.AMR, SessionID: from.SessionID, PreferredUsername: from.PreferredUsername, Roles: from.Roles,
 		payload: payload,
 	}
-	if c.AuthTime != 0 {
-		claims.AuthTime = time.Unix(c.AuthTime, 0)
+	if from.AuthTime != 0 {
+		c.AuthTime = time.Unix(from.AuthTime, 0)
 	}
-	return claims
 }
 
-// clone returns a copy of which nothing but the payload is shared.
+// clone returns a copy of which nothing but the payload is shared. The lists are few
+// and short as a rule, and then the copy is one piece of memory.
 func (c *Claims) clone() *Claims {
-	claims := *c
-	room := make([]string, 0, len(c.Audience)+len(c.AMR)+len(c.Roles))
-	for _, list := range []*[]string{&claims.Audience, &claims.AMR, &claims.Roles} {
+	var copied struct {
+		Claims
+		room [6]string
+	}
+	copied.Claims = *c
+	room := copied.room[:0]
+	for _, list := range []*[]string{&copied.Audience, &copied.AMR, &copied.Roles} {
 		from := len(room)
 		room = append(room, *list...)
 		*list = room[from:len(room):len(room)]
 	}
-	return &claims
+	return &copied.Claims
 }
 
 // HasScope reports whether the token was granted scope, as a whole word.

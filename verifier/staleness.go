@@ -71,7 +71,7 @@ func (e *entry) revocable() feed.Subjects {
 	if made := e.subjects.Load(); made != nil {
 		return *made
 	}
-	c := e.claims
+	c := &e.claims
 	made := feed.SubjectsOf(e.key.ID, &accesstoken.Claims{ID: c.ID, GrantID: c.GrantID, SessionID: c.SessionID, Subject: c.Subject,
 		ClientID: c.ClientID, Issuer: c.Issuer, IssuedAt: c.IssuedAt.Unix()})
 	e.subjects.Store(&made)

@@ -159,15 +159,15 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 func (v *Verifier) verify(ctx context.Context, token string, requirement Requirement) (*Claims, error) {
 	e, cached, err := v.valid(ctx, token, requirement.WhenStale)
 	if err == nil {
-		err = requirement.Check(e.claims)
+		err = requirement.Check(&e.claims)
 	}
 	if err != nil {
 		v.observe(err, cached, nil)
 		return nil, err
 	}
-	v.observe(nil, cached, e.claims)
+	v.observe(nil, cached, &e.claims)
 	if v.cache == nil {
-		return e.claims, nil
+		return &e.claims, nil
 	}
 	return e.claims.clone(), nil
 }
@@ -227,7 +227,7 @@ func (v *Verifier) examine(ctx context.Context, token string) (*entry, error) {
 		return nil, err
 	}
 	e := &entry{key: key, earliest: max(claims.IssuedAt, claims.NotBefore), expires: time.Unix(claims.Expires, 0)}
-	e.claims = newClaims(claims, payload)
+	e.claims.fill(&claims, payload)
 	return e, nil
 }
 

@@ -37,9 +37,6 @@ func Members[T text](object T, visit func(name, value T) error) error {
 	if len(object) == 0 || object[0] != '{' {
 		return malformed("not a JSON object")
 	}
-	if !validUTF8(object) {
-		return malformed("the JSON is not in UTF-8")
-	}
 	s := scanner[T]{text: object}
 	if err := s.object(object, visit); err != nil {
 		return err
@@ -47,16 +44,10 @@ func Members[T text](object T, visit func(name, value T) error) error {
 	if s.space(); s.at != len(object) {
 		return malformed("the JSON has something after the object")
 	}
-	return nil
-}
-
-func validUTF8[T text](t T) bool {
-	for i := range len(t) {
-		if t[i] >= utf8.RuneSelf {
-			return utf8.ValidString(string(t))
-		}
+	if s.wide && !utf8.ValidString(string(object)) {
+		return malformed("the JSON is not in UTF-8")
 	}
-	return true
+	return nil
 }
 
 // Text is the string that a member's value is.
@@ -120,6 +111,7 @@ type scanner[T text] struct {
 	text  T
 	at    int
 	depth int
+	wide  bool // there are bytes outside of ASCII, which strings only can have
 
 	names [maxMembers]span // of the open objects, outermost first
 	count int              // of names
@@ -128,7 +120,7 @@ type scanner[T text] struct {
 // span is where a name stands in the text, with its quotes. Slices instead would
 // take the scanner to the heap.
 type span struct {
-	start, end int
+	start, end int32
 	escaped    bool // it has a backslash
 }
 
@@ -221,12 +213,12 @@ func (s *scanner[T]) object(text T, visit func(name, value T) error) error {
 
 // name reads a member's name and the colon. Its object's names begin at first.
 func (s *scanner[T]) name(first int) (span, error) {
-	name := span{start: s.at}
+	name := span{start: int32(s.at)}
 	var err error
 	if name.escaped, err = s.quoted(); err != nil {
 		return name, err
 	}
-	name.end = s.at
+	name.end = int32(s.at)
 	for _, other := range s.names[first:s.count] {
 		if s.same(name, other) {
 			return name, malformed("the JSON has a member twice")
@@ -247,9 +239,12 @@ func (s *scanner[T]) name(first int) (span, error) {
 
 // same compares what two names spell; one that cannot be read is like any.
 func (s *scanner[T]) same(a, b span) bool {
+	if !a.escaped && !b.escaped && a.end-a.start != b.end-b.start {
+		return false
+	}
 	first, second := s.text[a.start:a.end], s.text[b.start:b.end]
 	if !a.escaped && !b.escaped {
-		return len(first) == len(second) && string(first) == string(second)
+		return string(first) == string(second)
 	}
 	plain, err1 := unescape(first)
 	other, err2 := unescape(second)
@@ -313,6 +308,7 @@ func (s *scanner[T]) quoted() (escaped bool, err error) {
 	}
 	for s.at++; s.at < len(s.text); s.at++ {
 		switch c := s.text[s.at]; {
+		case c > '\\' && c < utf8.RuneSelf: // most are
 		case c == '"':
 			s.at++
 			return escaped, nil
@@ -323,6 +319,8 @@ func (s *scanner[T]) quoted() (escaped bool, err error) {
 				return false, malformed("the JSON has a broken escape")
 			}
 			escaped = true
+		case c >= utf8.RuneSelf:
+			s.wide = true
 		}
 	}
 	return false, malformed("the JSON has an unfinished string")
