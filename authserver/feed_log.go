@@ -146,6 +146,7 @@ func completeAsOf(began time.Time, events int) time.Time {
 func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	first := f.read.asOf.IsZero()
 	for _, event := range events {
 		r, entries, understood := f.server.entries(event.Value)
 		if event.Position <= f.read.position && !slices.ContainsFunc(entries, func(e feed.Entry) bool { return !f.set.Holds(e) }) {
@@ -165,12 +166,32 @@ func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 	if asOf.After(f.read.asOf) {
 		f.read.asOf = asOf
 	}
+	if first {
+		f.passOver()
+	}
 	if len(f.unsent) > 0 {
 		select {
 		case f.wake <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// passOver takes what was read as sent, while the log is read for the first time:
+// until that is done nobody follows, so that nobody waits for frames of it. The
+// caller holds f.mu.
+func (f *revocationFeed) passOver() {
+	if len(f.unsent) == 0 {
+		return
+	}
+	f.remember(f.unsent)
+	cursor := f.unsent[len(f.unsent)-1].cursor
+	f.unsent = nil
+	if !f.read.asOf.IsZero() {
+		f.stated = f.clock(f.read.asOf)
+	}
+	f.latest = &sentFrame{cursor: cursor, asOf: f.stated, ready: make(chan struct{})}
+	f.sent.Store(max(f.sent.Load(), cursor.Position()))
 }
 
 // known reports whether the log was read to its end once.

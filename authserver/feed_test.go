@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -490,4 +491,48 @@ func TestSnapshotSize(t *testing.T) {
 		t.Errorf("the snapshot was made twice: %v", err)
 	}
 	t.Logf("%d bytes, %d compressed", len(plain), len(zipped))
+}
+
+// Nobody follows while the log is read for the first time: no frames are signed of what
+// it holds then. Who comes back with a cursor of before goes on all the same, also at
+// a server that has just started.
+func TestFirstReadSignsNothing(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	beginning := s.feed.latest
+	var events []store.Event
+	for i := range maxHistory {
+		events = append(events, store.Event{Position: store.Position(i + 1), Value: fmt.Appendf(nil, `{"v":1,"grant_id":"g%d","reason":"x","at":%d}`, i, time.Now().Unix())})
+	}
+	cursor := func(i int) feed.Cursor { return feed.CursorOf(uint64(events[i].Position), events[i].Value) }
+	for page := range slices.Chunk(events, store.MaxTail) {
+		s.feed.take(page, completeAsOf(time.Now(), len(page)))
+	}
+	s.feed.streams.Add(1)
+	for range 2 { // the second is a heartbeat
+		if err := s.feed.advance(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if beginning.next != nil {
+		t.Error("frames were signed that nobody can have waited for")
+	}
+	if sent := s.feed.sent.Load(); sent != maxHistory {
+		t.Errorf("everything until %d counts as sent, want %d", sent, maxHistory)
+	}
+	last := len(events) - 1
+	if at, asOf, missing, ok := s.feed.resume(cursor(last - 3)); !ok || len(missing) != 3 || at.cursor != cursor(last) || asOf <= 0 {
+		t.Errorf("resumed %t, %d missing, as of %d", ok, len(missing), asOf)
+	}
+	if _, _, _, ok := s.feed.resume(cursor(0)); ok {
+		t.Error("resumed at an event that is not kept any more")
+	}
+	at, _, _, _ := s.feed.resume("")
+	next := store.Event{Position: maxHistory + 1, Value: []byte(`{"v":1,"grant_id":"next","reason":"x","at":1}`)}
+	s.feed.take([]store.Event{next}, time.Now())
+	if err := s.feed.advance(); err != nil {
+		t.Fatal(err)
+	}
+	if at.cursor != cursor(last) || at.next == nil || s.feed.latest.cursor.Position() != maxHistory+1 {
+		t.Error("what comes next is in no frame")
+	}
 }
