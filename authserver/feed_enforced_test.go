@@ -15,9 +15,7 @@ import (
 	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 	"authserver/internal/intake"
-	"authserver/internal/redistest"
 	"authserver/keys"
-	"authserver/store/redisstore"
 	"authserver/verifier"
 )
 
@@ -131,19 +129,7 @@ func TestLeaseOfTheGone(t *testing.T) {
 // Verifiers of all instances count, also when a balancer takes an acknowledgement to
 // another instance than the stream. An instance that died costs the length of a lease.
 func TestEnforcedAcrossInstances(t *testing.T) {
-	redis := redistest.Start(t)
-	master, err := keys.NewMasterKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance := func() running {
-		opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { opened.Close() })
-		return start(t, insideServer(t, opened, master))
-	}
+	redis, instance := onRedis(t, nil)
 	a, b, c := instance(), instance(), instance()
 	readers := []*reader{
 		follow(t, a, "a", a.url), follow(t, b, "b", b.url), follow(t, c, "c", c.url),

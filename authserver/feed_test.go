@@ -203,22 +203,34 @@ func TestServerFollowsItsOwnFeed(t *testing.T) {
 	}
 }
 
-// Instances of one store number alike: a follower goes on at any of them, without a
-// snapshot, also at one that has just started.
-func TestFeedAcrossInstances(t *testing.T) {
-	redis := redistest.Start(t)
+// onRedis returns what starts instances that share a Redis. prepare, if it is set,
+// changes each before.
+func onRedis(t *testing.T, prepare func(*Server)) (redis *redistest.Server, instance func() running) {
+	t.Helper()
+	redis = redistest.Start(t)
 	master, err := keys.NewMasterKey()
 	if err != nil {
 		t.Fatal(err)
 	}
-	instance := func() running {
+	return redis, func() running {
+		t.Helper()
 		opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { opened.Close() })
-		return start(t, insideServer(t, opened, master))
+		s := insideServer(t, opened, master)
+		if prepare != nil {
+			prepare(s)
+		}
+		return start(t, s)
 	}
+}
+
+// Instances of one store number alike: a follower goes on at any of them, without a
+// snapshot, also at one that has just started.
+func TestFeedAcrossInstances(t *testing.T) {
+	_, instance := onRedis(t, nil)
 	a, b := instance(), instance()
 	a.end(t, "one")
 	readers := []*reader{newReader(t, a.Server, a.url), newReader(t, a.Server, a.url)}

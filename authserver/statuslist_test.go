@@ -14,9 +14,7 @@ import (
 	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 	"authserver/internal/intake"
-	"authserver/internal/redistest"
 	"authserver/keys"
-	"authserver/store/redisstore"
 )
 
 // Every number below the size of a list gives another place.
@@ -128,21 +126,7 @@ func (s running) forget() {
 // Tokens of a resource that asked for it have places of their own, and every
 // instance shows which of them were revoked, at every level.
 func TestStatusList(t *testing.T) {
-	redis := redistest.Start(t)
-	master, err := keys.NewMasterKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance := func() running {
-		opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { opened.Close() })
-		s := insideServer(t, opened, master)
-		s.resources.listed["https://api.example.com"] = true
-		return start(t, s)
-	}
+	_, instance := onRedis(t, func(s *Server) { s.resources.listed["https://api.example.com"] = true })
 	a, b := instance(), instance()
 	mint := func(at running) (string, accesstoken.Claims) {
 		request, err := http.NewRequest("POST", at.url+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}}.Encode()))

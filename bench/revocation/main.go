@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"authserver/bench/internal/process"
 	"authserver/bench/internal/report"
 )
 
@@ -30,8 +29,9 @@ func main() {
 	rounds := flag.Int("rounds", 100, "revocations that are measured, each time")
 	rate := flag.Int("rate", 1000, "revocations a second beside those, in the second run of each")
 	sizes := flag.String("sizes", "1000,100000,1000000", "live revocations for memory and snapshots; empty for none")
+	tables := flag.String("tables", "frames,waiting,memory", "what to measure")
 	flag.Parse()
-	if err := run(*binary, numbers(*followers), *rounds, *rate, numbers(*sizes)); err != nil {
+	if err := run(*binary, *tables, numbers(*followers), *rounds, *rate, numbers(*sizes)); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -46,8 +46,34 @@ func numbers(list string) []int {
 	return found
 }
 
-func run(binary string, followers []int, rounds, rate int, sizes []int) error {
+func run(binary, tables string, followers []int, rounds, rate int, sizes []int) error {
 	fmt.Printf("%s\n\n", report.Machine())
+	measured := func(name string) bool { return slices.Contains(strings.Split(tables, ","), name) }
+	if measured("frames") {
+		if err := frames(binary, followers, rounds, rate); err != nil {
+			return err
+		}
+	}
+	if measured("waiting") {
+		if err := waits(binary, followers, rounds); err != nil {
+			return err
+		}
+	}
+	if !measured("memory") || len(sizes) == 0 {
+		return nil
+	}
+	fmt.Println()
+	table := report.NewTable(os.Stdout, "live revocations", "start of the server with them", "server resident", "snapshot", "compressed",
+		"loading it", "held by a verifier", "one look-up")
+	for _, n := range sizes {
+		if err := memory(table, binary, n); err != nil {
+			return fmt.Errorf("%d live revocations: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func frames(binary string, followers []int, rounds, rate int) error {
 	table := report.NewTable(os.Stdout, "followers", "revocations/s beside", "revoke → frame at every follower, p50 / p99 / max",
 		"revoke → refused by package verifier, p50 / p99 / max", "server CPU", "server resident", "bytes/s to a follower")
 	for _, n := range followers {
@@ -57,8 +83,12 @@ func run(binary string, followers []int, rounds, rate int, sizes []int) error {
 			}
 		}
 	}
+	return nil
+}
+
+func waits(binary string, followers []int, rounds int) error {
 	fmt.Println()
-	table = report.NewTable(os.Stdout, "verifiers with a lease", "that never answer", "revocation with wait=enforced, p50 / p99 / max", "acknowledged, on average")
+	table := report.NewTable(os.Stdout, "verifiers with a lease", "that never answer", "revocation with wait=enforced, p50 / p99 / max", "acknowledged, on average")
 	for _, n := range followers {
 		for _, mutes := range []int{0, n / 100} {
 			if err := waiting(table, binary, n, mutes, rounds); err != nil {
@@ -69,49 +99,27 @@ func run(binary string, followers []int, rounds, rate int, sizes []int) error {
 			}
 		}
 	}
-	if len(sizes) == 0 {
-		return nil
-	}
-	fmt.Println()
-	table = report.NewTable(os.Stdout, "live revocations", "start of the server with them", "server resident", "snapshot", "compressed",
-		"loading it", "held by a verifier", "one look-up")
-	for _, n := range sizes {
-		if err := memory(table, binary, n); err != nil {
-			return fmt.Errorf("%d live revocations: %w", n, err)
-		}
-	}
 	return nil
 }
 
 // latencies measures one row.
 func latencies(table report.Table, binary string, n, rounds, beside int) error {
-	redis, err := process.StartRedis("--appendonly", "yes")
+	scene, err := newScene(binary)
 	if err != nil {
 		return err
 	}
-	defer redis.Stop()
-	installed, err := process.Install(binary, process.Options{RedisPort: redis.Port})
-	if err != nil {
-		return err
-	}
-	defer installed.Remove()
-	server, err := installed.Start()
-	if err != nil {
-		return err
-	}
-	defer server.Stop()
-	crowd := newCrowd(installed)
-	defer crowd.stop()
+	defer scene.close()
+	server, crowd := scene.server, scene.crowd
 	if err := crowd.join(n); err != nil {
 		return err
 	}
-	revoker := newRevoker(installed)
+	revoker := newRevoker(scene.installed)
 	tokens, err := revoker.tokens(rounds)
 	if err != nil {
 		return err
 	}
 	if beside > 0 {
-		load, err := newRevoker(installed).beside(beside, time.Duration(rounds)*pace+10*time.Second)
+		load, err := newRevoker(scene.installed).beside(beside, time.Duration(rounds)*pace+10*time.Second)
 		if err != nil {
 			return err
 		}

@@ -18,29 +18,18 @@ import (
 // waiting measures how long `wait=enforced` takes with n followers that hold leases,
 // of which some never acknowledge: one row.
 func waiting(table report.Table, binary string, n, mutes, rounds int) error {
-	redis, err := process.StartRedis("--appendonly", "yes")
+	scene, err := newScene(binary)
 	if err != nil {
 		return err
 	}
-	defer redis.Stop()
-	installed, err := process.Install(binary, process.Options{RedisPort: redis.Port})
-	if err != nil {
-		return err
-	}
-	defer installed.Remove()
-	server, err := installed.Start()
-	if err != nil {
-		return err
-	}
-	defer server.Stop()
-	crowd := newCrowd(installed)
-	defer crowd.stop()
+	defer scene.close()
+	crowd := scene.crowd
 	crowd.parameters, crowd.mutes = "&lease=1", mutes
 	if err := crowd.join(n); err != nil {
 		return err
 	}
 	time.Sleep(3 * time.Second)
-	socket := filepath.Join(installed.Directory, "data", "admin.sock")
+	socket := filepath.Join(scene.installed.Directory, "data", "admin.sock")
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
@@ -48,7 +37,7 @@ func waiting(table report.Table, binary string, n, mutes, rounds int) error {
 	verifiers, acknowledged := 0, 0
 	for i := range rounds {
 		began := time.Now()
-		body := fmt.Appendf(nil, `{"sid":"bench-%d"}`, i)
+		body := fmt.Appendf(nil, `{"username":%q,"sid":"bench-%d"}`, process.Username, i)
 		response, err := client.Post("http://authserver/grant/revoke?wait=enforced", "application/json", bytes.NewReader(body))
 		if err != nil {
 			return err

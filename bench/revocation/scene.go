@@ -1,0 +1,42 @@
+package main
+
+import "authserver/bench/internal/process"
+
+// scene is a server on a Redis of its own, and who follows it.
+type scene struct {
+	redis     *process.Redis
+	installed *process.Installation
+	server    *process.Process
+	crowd     *crowd
+}
+
+func newScene(binary string) (*scene, error) {
+	redis, err := process.StartRedis("--appendonly", "yes")
+	if err != nil {
+		return nil, err
+	}
+	s := &scene{redis: redis}
+	if s.installed, err = process.Install(binary, process.Options{RedisPort: redis.Port}); err == nil {
+		s.crowd = newCrowd(s.installed)
+		s.server, err = s.installed.Start()
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// close ends all of it.
+func (s *scene) close() {
+	if s.crowd != nil {
+		s.crowd.stop()
+	}
+	if s.server != nil {
+		s.server.Stop()
+	}
+	if s.installed != nil {
+		s.installed.Remove()
+	}
+	s.redis.Stop()
+}
