@@ -16,6 +16,7 @@ import (
 	"authserver/internal/feed"
 	"authserver/internal/intake"
 	"authserver/keys"
+	"authserver/store"
 	"authserver/verifier"
 )
 
@@ -234,5 +235,22 @@ func TestEnforcedByVerifiers(t *testing.T) {
 	}
 	for len(enforcedAt(t, s).NoLease) == 0 { // it connects again, without a lease
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// A fence does not wait behind the frame of the revocation that it follows.
+func TestFenceIsNotGathered(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	s.feed.take(nil, time.Now()) // the log was read once
+	event := func(position store.Position, text string) store.Event {
+		return store.Event{Position: position, Value: []byte(text)}
+	}
+	s.feed.take([]store.Event{event(1, `{"v":1,"grant_id":"g","reason":"x","at":1}`)}, time.Now())
+	if got := s.feed.gatherFor(); got != feed.Gather {
+		t.Errorf("a revocation waits %v", got)
+	}
+	s.feed.take([]store.Event{event(2, `{"v":1,"fence":"f","from":"x","reason":"wait","at":1}`)}, time.Now())
+	if got := s.feed.gatherFor(); got != fenceGather {
+		t.Errorf("a fence waits %v", got)
 	}
 }

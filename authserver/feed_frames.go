@@ -34,7 +34,7 @@ func (f *revocationFeed) publish(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-f.wake:
-			pause(ctx, time.Until(last.Add(feed.Gather)))
+			pause(ctx, time.Until(last.Add(f.gatherFor())))
 		case <-heartbeat.C:
 		}
 		last = time.Now()
@@ -43,6 +43,20 @@ func (f *revocationFeed) publish(ctx context.Context) {
 		}
 		heartbeat.Reset(feed.Heartbeat)
 	}
+}
+
+// fenceGather is feed.Gather for a fence. One follows the revocation that is waited
+// for at once, whose frame has just gone out.
+const fenceGather = feed.Gather / 4
+
+// gatherFor is how long after the frame before the next one goes out.
+func (f *revocationFeed) gatherFor() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.ContainsFunc(f.unsent, func(s step) bool { return s.fence }) {
+		return fenceGather
+	}
+	return feed.Gather
 }
 
 // advance makes frames of all that is unsent, or a heartbeat. When it fails, what is

@@ -48,11 +48,12 @@ type crowd struct {
 
 // frame is a frame that the first follower to see it has read for all.
 type frame struct {
-	once sync.Once
-	ack  bool // it asks for acknowledgements
+	once     sync.Once
+	ack      bool // it asks for acknowledgements
+	measured bool // it holds revocations that are measured
 }
 
-// follower notes when each cursor came. With a lease it acknowledges.
+// follower notes when each measured cursor came. With a lease it acknowledges.
 type follower struct {
 	mute  bool   // it does not
 	lease string // from its first frame
@@ -124,6 +125,7 @@ func (c *crowd) connect(f *follower) error {
 // read notes cursors. Lines of the stream begin lines of the body, in chunks or not.
 func (c *crowd) read(f *follower, lines *bufio.Reader) error {
 	cursor := ""
+	var came time.Time
 	for {
 		line, err := lines.ReadSlice('\n')
 		if err != nil {
@@ -131,22 +133,28 @@ func (c *crowd) read(f *follower, lines *bufio.Reader) error {
 		}
 		c.bytes.Add(int64(len(line)))
 		if id, ok := bytes.CutPrefix(line, []byte("id: ")); ok {
-			now := time.Now()
-			cursor = string(bytes.TrimSpace(id))
-			f.mu.Lock()
-			if _, known := f.came[cursor]; !known {
-				f.came[cursor] = now
-			}
-			f.mu.Unlock()
+			cursor, came = string(bytes.TrimSpace(id)), time.Now()
 		} else if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
-			shared, _ := c.frames.LoadOrStore(cursor, &frame{})
-			shared.(*frame).once.Do(func() { shared.(*frame).ack, err = c.look(cursor, data) })
+			found, known := c.frames.Load(cursor)
+			if !known {
+				found, _ = c.frames.LoadOrStore(cursor, &frame{})
+			}
+			shared := found.(*frame)
+			shared.once.Do(func() { err = c.look(shared, cursor, data) })
 			if err == nil && c.parameters != "" {
-				err = c.acknowledge(f, cursor, data, shared.(*frame).ack)
+				err = c.acknowledge(f, cursor, data, shared.ack)
 			}
 			if err != nil {
 				return err
 			}
+			if !shared.measured {
+				continue
+			}
+			f.mu.Lock()
+			if _, known := f.came[cursor]; !known { // a heartbeat has the cursor of the frame before
+				f.came[cursor] = came
+			}
+			f.mu.Unlock()
 		}
 	}
 }
@@ -186,19 +194,21 @@ func decode(data []byte) (feed.Frame, error) {
 }
 
 // look finds measured revocations in a frame, and whether it asks for acknowledgements.
-func (c *crowd) look(cursor string, data []byte) (bool, error) {
+func (c *crowd) look(shared *frame, cursor string, data []byte) error {
 	read, err := decode(data)
 	if err != nil {
-		return false, err
+		return err
 	}
+	shared.ack = read.Ack
 	for _, entry := range read.Revoked {
 		if _, measured := c.pending.LoadAndDelete(entry.Key); measured {
 			c.mu.Lock()
 			c.found[entry.Key] = cursor
 			c.mu.Unlock()
+			shared.measured = true
 		}
 	}
-	return read.Ack, nil
+	return nil
 }
 
 // measure revokes a token and returns how long each package verifier took to refuse it.
