@@ -315,7 +315,7 @@ func (s *Store) trouble(err error) error {
 // operation returns the identity of one call. The driver may send a call again
 // whose answer was lost; by this the script knows its own work.
 func operation() []byte {
-	id := make([]byte, 16)
+	id := make([]byte, operationSize)
 	rand.Read(id)
 	return id
 }

@@ -2,10 +2,10 @@ package redisstore
 
 import "github.com/redis/go-redis/v9"
 
-// A record is one string: 16 bytes that identify the call that wrote it, version,
+// A record is one string: 8 random bytes that identify the call that wrote it, version,
 // change and expiry in milliseconds as big-endian 64-bit integers, then the value.
 const (
-	operationSize = 16
+	operationSize = 8
 	headerSize    = operationSize + 24
 )
 
@@ -27,9 +27,9 @@ end
 
 // createScript: ARGV operation, expires, value. Answers 1, or 0 if the record exists.
 var createScript = redis.NewScript(now + touch + `
-local present = redis.call('GETRANGE', KEYS[1], 0, 23)
-if #present == 24 then
-  if string.sub(present, 1, 16) == ARGV[1] and struct.unpack('>I8', present, 17) == 1 then
+local present = redis.call('GETRANGE', KEYS[1], 0, 15)
+if #present == 16 then
+  if string.sub(present, 1, 8) == ARGV[1] and struct.unpack('>I8', present, 9) == 1 then
     touch()
     return 1
   end
@@ -45,16 +45,16 @@ return 1`)
 var swapScript = redis.NewScript(now + touch + `
 local present = redis.call('GET', KEYS[1])
 if not present then return {-1, ''} end
-local version, changed = struct.unpack('>I8I8', present, 17)
+local version, changed = struct.unpack('>I8I8', present, 9)
 local wanted = tonumber(ARGV[2])
 if version ~= wanted then
   touch()
-  if version == wanted + 1 and string.sub(present, 1, 16) == ARGV[1] then return {1, present} end
+  if version == wanted + 1 and string.sub(present, 1, 8) == ARGV[1] then return {1, present} end
   return {0, present}
 end
 if now < changed then now = changed end
 local value = ARGV[5]
-if ARGV[4] == '1' then value = string.sub(present, 41) end
+if ARGV[4] == '1' then value = string.sub(present, 33) end
 local expires = tonumber(ARGV[3])
 local record = ARGV[1] .. struct.pack('>I8I8I8', version + 1, now, expires) .. value
 redis.call('SET', KEYS[1], record, 'PXAT', ARGV[3])
