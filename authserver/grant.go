@@ -14,6 +14,8 @@ import (
 
 	"authserver/internal/accesstoken"
 	"authserver/store"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // GrantType is one way to get tokens at the token endpoint. It sees no HTTP.
@@ -31,24 +33,36 @@ type tokenRequest struct {
 }
 
 // Grant is the record of one authorization that a user gave to a client. Its
-// version in the store is the generation of its refresh token.
+// version in the store is the generation of its refresh token. There may be a hundred
+// million of them, so they are stored as CBOR (RFC 8949) with a number for each field.
+// A number is never used for another field, and what is not known is skipped, so that
+// servers of different versions can share a store.
 type Grant struct {
-	ClientID     string                    `json:"client_id"`
-	Subject      string                    `json:"sub"`
-	Scope        string                    `json:"scope,omitempty"`     // space-separated
-	Resources    []string                  `json:"resources,omitempty"` // identifiers
-	AuthTime     int64                     `json:"auth_time,omitempty"` // seconds since 1970, like all times here
-	ACR          string                    `json:"acr,omitempty"`
-	AMR          []string                  `json:"amr,omitempty"`
-	SessionID    string                    `json:"sid,omitempty"`
-	Confirmation *accesstoken.Confirmation `json:"cnf,omitempty"`
+	ClientID     string                    `cbor:"1,keyasint"`
+	Subject      string                    `cbor:"2,keyasint"`
+	Scope        string                    `cbor:"3,keyasint,omitempty"` // space-separated
+	Resources    []string                  `cbor:"4,keyasint,omitempty"` // identifiers
+	AuthTime     int64                     `cbor:"5,keyasint,omitempty"` // seconds since 1970, like all times here
+	ACR          string                    `cbor:"6,keyasint,omitempty"`
+	AMR          []string                  `cbor:"7,keyasint,omitempty"`
+	SessionID    string                    `cbor:"8,keyasint,omitempty"`
+	Confirmation *accesstoken.Confirmation `cbor:"9,keyasint,omitempty"`
 	// Single claims that were asked for, beside those of the scope (OpenID Connect Core §5.5).
-	IDTokenClaims  []string `json:"id_token_claims,omitempty"`
-	UserInfoClaims []string `json:"userinfo_claims,omitempty"`
-	ClientEpoch    uint64   `json:"client_epoch,omitempty"` // number of the client's epoch that it was made in
-	Created        int64    `json:"created"`
-	Expires        int64    `json:"expires"` // refreshes never prolong it
+	IDTokenClaims  []string `cbor:"10,keyasint,omitempty"`
+	UserInfoClaims []string `cbor:"11,keyasint,omitempty"`
+	ClientEpoch    uint64   `cbor:"12,keyasint,omitempty"` // number of the client's epoch that it was made in
+	Created        int64    `cbor:"13,keyasint"`
+	Expires        int64    `cbor:"14,keyasint"` // refreshes never prolong it
 }
+
+// grantFields is Grant without its methods.
+type grantFields Grant
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (g Grant) MarshalBinary() ([]byte, error) { return cbor.Marshal(grantFields(g)) }
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (g *Grant) UnmarshalBinary(b []byte) error { return cbor.Unmarshal(b, (*grantFields)(g)) }
 
 // Authorization is a grant's decision: what issue is to sign.
 type Authorization struct {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,8 @@ import (
 )
 
 // Table is typed access to the records whose keys begin with Name and a slash.
-// Values are JSON.
+// Values are JSON, or what a type makes of itself that implements
+// encoding.BinaryMarshaler and, by its pointer, encoding.BinaryUnmarshaler.
 type Table[T any] struct {
 	Store Store
 	Name  string // for example "grant"
@@ -34,9 +36,9 @@ func (t Table[T]) Get(ctx context.Context, id string) (T, Record, error) {
 
 // Create stores value under id until expires, or returns ErrExists.
 func (t Table[T]) Create(ctx context.Context, id string, value T, expires time.Time) error {
-	encoded, err := json.Marshal(value)
+	encoded, err := t.encode(value)
 	if err != nil {
-		return fmt.Errorf("encoding %s record: %w", t.Name, err)
+		return err
 	}
 	return t.Store.Create(ctx, t.Key(id), encoded, expires)
 }
@@ -85,9 +87,9 @@ func (t Table[T]) change(ctx context.Context, id string, create bool, expires fu
 		if err := change(&value); err != nil {
 			return zero, Record{}, err
 		}
-		encoded, err := json.Marshal(value)
+		encoded, err := t.encode(value)
 		if err != nil {
-			return zero, Record{}, fmt.Errorf("encoding %s record: %w", t.Name, err)
+			return zero, Record{}, err
 		}
 		if until := expires(record); record.Exists() {
 			record, err = t.Store.Swap(ctx, t.Key(id), record.Version, encoded, until)
@@ -108,9 +110,9 @@ func (t Table[T]) change(ctx context.Context, id string, create bool, expires fu
 // Swap replaces the value and expiry of id if its version is the given one; see
 // Store.Swap.
 func (t Table[T]) Swap(ctx context.Context, id string, version uint64, value T, expires time.Time) (Record, error) {
-	encoded, err := json.Marshal(value)
+	encoded, err := t.encode(value)
 	if err != nil {
-		return Record{}, fmt.Errorf("encoding %s record: %w", t.Name, err)
+		return Record{}, err
 	}
 	return t.Store.Swap(ctx, t.Key(id), version, encoded, expires)
 }
@@ -123,8 +125,26 @@ func (t Table[T]) Delete(ctx context.Context, id string) error {
 // Decode returns the value of a record of this table.
 func (t Table[T]) Decode(record Record) (T, error) {
 	var value T
-	if err := json.Unmarshal(record.Value, &value); err != nil {
+	var err error
+	if binary, ok := any(&value).(encoding.BinaryUnmarshaler); ok {
+		err = binary.UnmarshalBinary(record.Value)
+	} else {
+		err = json.Unmarshal(record.Value, &value)
+	}
+	if err != nil {
 		return value, fmt.Errorf("decoding %s record: %w", t.Name, err)
 	}
 	return value, nil
+}
+
+func (t Table[T]) encode(value T) (encoded []byte, err error) {
+	if binary, ok := any(value).(encoding.BinaryMarshaler); ok {
+		encoded, err = binary.MarshalBinary()
+	} else {
+		encoded, err = json.Marshal(value)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encoding %s record: %w", t.Name, err)
+	}
+	return encoded, nil
 }

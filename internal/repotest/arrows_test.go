@@ -38,6 +38,7 @@ const (
 	prometheus = "github.com/prometheus/client_golang"
 	languages  = "golang.org/x/text/language"
 	webauthn   = "github.com/go-webauthn/webauthn"
+	cbor       = "github.com/fxamacker/cbor/v2"
 	chromium   = "github.com/chromedp/chromedp"
 	pkcs8      = "github.com/youmark/pkcs8"
 )
@@ -67,7 +68,7 @@ var arrows = []room{
 
 	{path: "internal/browsertest", imports: []string{chromium, "github.com/chromedp/cdproto"}},
 
-	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus, webauthn},
+	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus, webauthn, cbor},
 		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", "verifier", "internal/browsertest", jose}},
 	{path: "authserver/login", imports: []string{"authserver", languages, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
