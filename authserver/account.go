@@ -28,23 +28,43 @@ type accountVisit struct {
 // accountAction is one thing that can be done on the account page. It writes its
 // answer, or returns the notice of what was done, or an error.
 type accountAction struct {
-	fresh bool // only after a fresh sign-in
+	needs freshness
 	do    func(*Server, accountVisit) (Notice, error)
 }
+
+// freshness is what session an action needs, beyond one.
+type freshness int
+
+const (
+	anySession  freshness = iota
+	freshFactor           // who has a second factor has shown it in the last minutes
+	freshSignIn           // likewise, and who has none has signed in in the last minutes
+)
 
 // accountActions are the values of the parameter action.
 func accountActions() map[string]accountAction {
 	return map[string]accountAction{
-		"end_session":     {false, (*Server).endOwnSession},
-		"end_app":         {false, (*Server).endOwnApp},
-		"change_password": {false, (*Server).changeOwnPassword}, // it asks for the present one
-		"begin_totp":      {true, (*Server).beginTOTP},
-		"confirm_totp":    {true, (*Server).confirmTOTP},
-		"remove_totp":     {true, (*Server).removeTOTP},
-		"renew_codes":     {true, (*Server).renewCodes},
-		"add_passkey":     {true, (*Server).addOwnPasskey},
-		"remove_passkey":  {true, (*Server).removePasskey},
+		"end_session":     {anySession, (*Server).endOwnSession},
+		"end_app":         {anySession, (*Server).endOwnApp},
+		"change_password": {freshFactor, (*Server).changeOwnPassword}, // it asks for the present one
+		"begin_totp":      {freshSignIn, (*Server).beginTOTP},
+		"confirm_totp":    {freshSignIn, (*Server).confirmTOTP},
+		"remove_totp":     {freshSignIn, (*Server).removeTOTP},
+		"renew_codes":     {freshSignIn, (*Server).renewCodes},
+		"add_passkey":     {freshSignIn, (*Server).addOwnPasskey},
+		"remove_passkey":  {freshSignIn, (*Server).removePasskey},
 	}
+}
+
+// asksFor returns the sign-in that an action needs of a user with these credentials.
+func (f freshness) asksFor(c credentials) (request authorizationRequest) {
+	age := int64(freshFor / time.Second)
+	if c.hasSecondFactor() && f != anySession {
+		request.MaxAge, request.ACRValues = &age, []string{acrTwo}
+	} else if f == freshSignIn {
+		request.MaxAge = &age
+	}
+	return request
 }
 
 // handleAccount is the page of what belongs to a user.
@@ -61,7 +81,7 @@ func (s *Server) handleAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if current == nil {
-		return s.beginAccountSignIn(w, r, nil)
+		return s.beginAccountSignIn(w, r, authorizationRequest{})
 	}
 	u, err := s.users.bySubject(r.Context(), current.Subject)
 	if err != nil {
@@ -82,9 +102,14 @@ func (s *Server) handleAccount(w http.ResponseWriter, r *http.Request) error {
 	if !known {
 		return &pageError{kind: ErrorRequest, status: http.StatusBadRequest, detail: "the form has no known action"}
 	}
-	age := int64(freshFor / time.Second)
-	if action.fresh && (authorizationRequest{MaxAge: &age}).tooOld(current) {
-		return s.beginAccountSignIn(w, r, &age)
+	if action.needs != anySession {
+		found, err := s.credentialsOf(r.Context(), u.subject)
+		if err != nil {
+			return err
+		}
+		if needed := action.needs.asksFor(found); !needed.metBy(current) {
+			return s.beginAccountSignIn(w, r, needed)
+		}
 	}
 	notice, err := action.do(s, visit)
 	var failed *factorError

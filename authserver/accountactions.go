@@ -19,6 +19,7 @@ const (
 	reasonPassword   = "password_changed"
 	reasonSignedOut  = "signed_out"
 	reasonAppRemoved = "app_removed_by_user"
+	reasonFactor     = "second_factor_added"
 )
 
 func (s *Server) endOwnSession(v accountVisit) (Notice, error) {
@@ -36,28 +37,32 @@ func (s *Server) endOwnSession(v accountVisit) (Notice, error) {
 	return NoticeSessionEnded, s.logOut(ctx, &one, reasonByUser)
 }
 
-// endOwnApp takes all access from a client: what was allowed, and every grant.
-func (s *Server) endOwnApp(v accountVisit) (Notice, error) {
-	ctx, clientID := v.r.Context(), v.form.get("client_id")
-	if !isClientID(clientID) {
-		return "", &pageError{kind: ErrorRequest, status: http.StatusBadRequest, detail: "the form names no client"}
+// endOthers ends whatever else than the session of the page is signed in as its user,
+// and the grants that are of no session: who knew how to sign in keeps nothing.
+func (s *Server) endOthers(v accountVisit, reason string) error {
+	ctx := v.r.Context()
+	sessions, err := s.sessionsOfUser(ctx, v.user)
+	if err != nil {
+		return err
 	}
-	if err := s.forgetConsent(ctx, v.user.subject, clientID); err != nil {
-		return "", err
+	for _, one := range sessions {
+		if one.ID != v.session.ID {
+			if err := s.logOut(ctx, &one, reason); err != nil {
+				return err
+			}
+		}
 	}
-	return NoticeAppEnded, s.eachGrant(ctx, v.user.subject, func(id string, grant Grant, _ store.Record) error {
-		if grant.ClientID != clientID {
+	return s.eachGrant(ctx, v.user.subject, func(id string, grant Grant, _ store.Record) error {
+		if grant.SessionID == v.session.ID {
 			return nil
 		}
-		if err := s.endGrant(ctx, id, reasonAppRemoved); err != nil {
-			return unavailable(err)
-		}
-		return nil
+		return unavailableUnless(s.endGrant(ctx, id, reason), "ending a grant")
 	})
 }
 
 // changeOwnPassword takes a new password from who knows the present one, and signs
-// all other browsers out.
+// all other browsers out: before, so that a change that fails can be repeated, and
+// afterwards those who came in meanwhile.
 func (s *Server) changeOwnPassword(v accountVisit) (Notice, error) {
 	ctx, changed := v.r.Context(), v.form.get("new_password")
 	if v.form.get("repeat_password") != changed {
@@ -67,39 +72,34 @@ func (s *Server) changeOwnPassword(v accountVisit) (Notice, error) {
 		return "", &factorError{NoticePasswordShort}
 	}
 	// The same door as at the sign-in, so that it is no way around the throttle.
-	u, err := s.signIn(ctx, v.user.username, v.form.get("current_password"), s.callerOf(v.r, v.user.username))
+	shown, err := s.signIn(ctx, v.user.username, v.form.get("current_password"), s.callerOf(v.r, v.user.username))
 	if err != nil {
 		if asError(err).Code == errSignIn.Code {
 			return "", &factorError{NoticePassword}
 		}
 		return "", err
 	}
-	if u.subject != v.user.subject {
+	if shown.user.subject != v.user.subject {
 		return "", &factorError{NoticePassword}
 	}
 	hash, err := s.passwords.hash(ctx, changed)
 	if err != nil {
 		return "", err
 	}
-	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
-		c.Password = newStoredPassword(u, hash)
+	if err := s.endOthers(v, reasonPassword); err != nil {
+		return "", err
+	}
+	err = s.updateCredentials(ctx, shown.user.subject, func(c *credentials) error {
+		if c.passwordID(shown.user) != shown.password { // changed by somebody else meanwhile
+			return &factorError{NoticePassword}
+		}
+		c.Password = newStoredPassword(shown.user, hash)
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
-	sessions, err := s.sessionsOfUser(ctx, u)
-	if err != nil {
-		return "", err
-	}
-	for _, one := range sessions {
-		if one.ID != v.session.ID {
-			if err := s.logOut(ctx, &one, reasonPassword); err != nil {
-				return "", err
-			}
-		}
-	}
-	return NoticePasswordSet, nil
+	return NoticePasswordSet, s.endOthers(v, reasonPassword)
 }
 
 // service is the name of this server in authenticator apps.
@@ -143,6 +143,9 @@ func (s *Server) confirmTOTP(v accountVisit) (Notice, error) {
 	if !matches {
 		return "", s.showEnrolTOTP(v, secret, NoticeCode)
 	}
+	if err := s.beforeFactor(v); err != nil {
+		return "", err
+	}
 	codes, hashes := newRecoveryCodes()
 	first := false
 	err = s.updateCredentials(v.r.Context(), v.user.subject, func(c *credentials) error {
@@ -159,12 +162,28 @@ func (s *Server) confirmTOTP(v accountVisit) (Notice, error) {
 	return s.factorAdded(v, first, codes)
 }
 
+// beforeFactor signs all other browsers out before the first second factor is set up:
+// from then on the password alone opens nothing, and what it has opened ends. Those
+// who have a factor have shown it everywhere.
+func (s *Server) beforeFactor(v accountVisit) error {
+	found, err := s.credentialsOf(v.r.Context(), v.user.subject)
+	if err != nil || found.hasSecondFactor() {
+		return err
+	}
+	return s.endOthers(v, reasonFactor)
+}
+
 // factorAdded shows the recovery codes that came with the first second factor.
 func (s *Server) factorAdded(v accountVisit, first bool, codes []string) (Notice, error) {
+	s.log.Info("second factor added", "event", "second_factor_added", "sub", v.user.subject)
 	if !first {
 		return NoticeFactorAdded, nil
 	}
-	s.log.Info("second factor added", "event", "second_factor_added", "sub", v.user.subject)
+	// Those who came in since beforeFactor. The codes are shown in any case: they are
+	// shown once.
+	if err := s.endOthers(v, reasonFactor); err != nil {
+		s.log.Error("who signed in while a second factor was set up may be signed in still", "sub", v.user.subject, "error", err.Error())
+	}
 	s.showRecoveryCodes(v, codes)
 	return "", nil
 }
@@ -229,6 +248,9 @@ func (s *Server) addOwnPasskey(v accountVisit) (Notice, error) {
 		if name = shownName(browser + " " + system); name == "" {
 			name = "Passkey"
 		}
+	}
+	if err := s.beforeFactor(v); err != nil {
+		return "", err
 	}
 	codes, hashes := newRecoveryCodes()
 	first, err := s.addPasskey(ctx, v.user, passkey{Name: name, Since: time.Now().Unix(), Credential: made}, hashes)

@@ -267,6 +267,9 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 	if err != nil {
 		return Revoked{}, err
 	}
+	if err := s.markRemoved(ctx, known.user.subject, r.ClientID); err != nil { // for the codes that are out
+		return Revoked{}, err
+	}
 	members, err := sortedMembers(ctx, s.store, subjectGrants(known.user.subject))
 	if err != nil {
 		return Revoked{}, err

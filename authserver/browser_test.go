@@ -287,7 +287,7 @@ func (b *browser) signIn(subject string) *session {
 	b.t.Helper()
 	var started *session
 	b.act(func(w http.ResponseWriter, r *http.Request) (err error) {
-		started, err = b.server.startSession(w, r, b.user(subject), []string{"pwd"}, acrPassword)
+		started, err = b.server.startSession(w, r, proof{user: b.user(subject), amr: []string{"pwd"}, acr: acrPassword})
 		return err
 	})
 	if started == nil {
@@ -304,7 +304,7 @@ func (b *browser) passSignIn(page shownPage, subject string) shownPage {
 		if err != nil {
 			return err
 		}
-		started, err := b.server.startSession(w, r, b.user(subject), []string{"pwd"}, acrPassword)
+		started, err := b.server.startSession(w, r, proof{user: b.user(subject), amr: []string{"pwd"}, acr: acrPassword})
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,8 @@ import (
 type code struct {
 	ID           string        `json:"id"`
 	GrantID      string        `json:"grant_id"`
-	Expires      int64         `json:"exp"` // milliseconds since 1970
+	Issued       int64         `json:"iat"` // milliseconds since 1970
+	Expires      int64         `json:"exp"` // likewise
 	ClientID     string        `json:"client_id"`
 	RedirectURI  string        `json:"redirect_uri"`
 	RedirectSent bool          `json:"redirect_sent,omitempty"` // the request named it
@@ -34,8 +35,9 @@ type code struct {
 // random bits, and a tag that nobody without the master key can make (OAuth 2.1
 // §7.7).
 func (s *Server) newCode(c *client, request authorizationRequest, current *session) (string, error) {
+	now := time.Now()
 	minted := code{
-		ID: newID(), GrantID: newID(), Expires: time.Now().Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
+		ID: newID(), GrantID: newID(), Issued: now.UnixMilli(), Expires: now.Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
 		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources, Claims: request.Claims,
 		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID,
 	}

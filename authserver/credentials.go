@@ -26,7 +26,9 @@ type storedPassword struct {
 	// Replaces names the configured hash that this one took the place of. A
 	// configuration that says another hash now is newer, and wins.
 	Replaces string `json:"replaces,omitempty"`
-	Changed  int64  `json:"changed"` // seconds since 1970
+	// ID is the password's identity, where it is another than that of its hash; see passwordID.
+	ID      string `json:"id,omitempty"`
+	Changed int64  `json:"changed"` // seconds since 1970
 }
 
 func (s *Server) credentialsTable() store.Table[credentials] {
@@ -57,10 +59,24 @@ func (s *Server) storeCredentials(ctx context.Context, subject string, change fu
 
 // passwordHash returns the hash that counts for u, as a PHC string; empty for none.
 func (c credentials) passwordHash(u user) string {
-	if p := c.Password; p != nil && (u.hash == "" || p.Replaces == digestOf(u.hash)) {
-		return p.Hash
+	if c.storedCounts(u) {
+		return c.Password.Hash
 	}
 	return u.hash
+}
+
+// storedCounts reports whether the stored password of u is the one that counts.
+func (c credentials) storedCounts(u user) bool {
+	return c.Password != nil && (u.hash == "" || c.Password.Replaces == digestOf(u.hash))
+}
+
+// passwordID is the identity of the password that counts for u: another for each
+// password, and the same when one is hashed anew.
+func (c credentials) passwordID(u user) string {
+	if c.storedCounts(u) && c.Password.ID != "" {
+		return c.Password.ID
+	}
+	return digestOf(c.passwordHash(u))
 }
 
 // newStoredPassword is what replaces the password of u.
@@ -79,22 +95,14 @@ func digestOf(phc string) string {
 
 // passwordOf returns the hash of a user's password. For nobody, and for a user
 // without a password, it is one that no password has.
-func (s *Server) passwordOf(ctx context.Context, u user) (passwordHash, error) {
-	subject := u.subject
-	if subject == "" {
-		subject = "nobody" // asked for all the same, so that unknown names take as long
-	}
-	found, err := s.credentialsOf(ctx, subject)
-	if err != nil {
-		return passwordHash{}, err
-	}
-	phc := found.passwordHash(u)
-	if u.subject == "" || phc == "" {
+func (s *Server) passwordOf(of account) (passwordHash, error) {
+	phc := of.credentials.passwordHash(of.user)
+	if of.user.subject == "" || phc == "" {
 		return s.passwords.nobody, nil
 	}
 	hash, err := parsePasswordHash(phc)
 	if err != nil {
-		return passwordHash{}, fmt.Errorf("the password hash of user %q: %w", u.subject, err)
+		return passwordHash{}, fmt.Errorf("the password hash of user %q: %w", of.user.subject, err)
 	}
 	return hash, nil
 }
@@ -104,14 +112,16 @@ var errOvertaken = errors.New("the credentials were changed meanwhile")
 
 // upgradePassword replaces a hash that is weaker than new ones, now that the
 // password is known. A failure is logged; the next sign-in tries again.
-func (s *Server) upgradePassword(ctx context.Context, u user, weak passwordHash, password string) {
+func (s *Server) upgradePassword(ctx context.Context, p proof, password string) {
+	u := p.user
 	strong, err := s.passwords.hash(ctx, password)
 	if err == nil {
 		err = s.storeCredentials(ctx, u.subject, func(c *credentials) error {
-			if c.passwordHash(u) != weak.String() {
+			if c.passwordID(u) != p.password {
 				return errOvertaken
 			}
 			c.Password = newStoredPassword(u, strong)
+			c.Password.ID = p.password
 			return nil
 		})
 	}

@@ -83,13 +83,21 @@ type refresh struct {
 	Expires    time.Time // the grant record's expiry
 }
 
+// basis is what a grant is made of.
+type basis struct {
+	standing           // of all who are behind it, when it was decided
+	given    time.Time // when its user gave it
+	proof    *proof    // his, where he gave it by proving himself to the client; else nil
+}
+
 // createGrant stores a new grant of a user under id and returns the decision to issue
 // tokens for all of it. Where the client may not refresh, the record lives as
 // long as the access token, so that its state can be asked for.
 //
-// Everyone behind the grant was presumed to be there before, and the store is asked when the grant can be found by whoever ends the user, the session or
-// the client: of two that meet, one sees the other.
-func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string, before standing) (Authorization, error) {
+// Everyone behind the grant was presumed to be there before. The store is asked, for
+// them and all else that could have ended it, when the grant can be found by whoever
+// ends the user, the session or the client: of two that meet, one sees the other.
+func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string, before basis) (Authorization, error) {
 	now := time.Now()
 	end := now.Add(s.tokens.RefreshMax)
 	expires := now.Add(s.tokens.RefreshIdle)
@@ -109,9 +117,13 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	if err := s.store.Link(ctx, subjectGrants(grant.Subject), id, end); err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("indexing a grant: %w", err))
 	}
-	after, err := s.mayHold(ctx, grant, endedGrantKey(id))
-	if err == nil && (after.epoch != before.epoch || after.user.epoch != before.user.epoch) {
-		err = errGrantEnded.because(errors.New("all of the client or the user was ended meanwhile"))
+	keys := []string{endedGrantKey(id), s.removedApps().Key(removedApp(grant.Subject, c.id))}
+	if before.proof != nil {
+		keys = append(keys, s.credentialsTable().Key(grant.Subject))
+	}
+	after, err := s.mayHold(ctx, grant, keys...)
+	if err == nil {
+		err = s.overtaken(before, after)
 	}
 	if err != nil {
 		return Authorization{}, errors.Join(err, s.endGrant(ctx, id, reasonMeanwhile))
@@ -130,6 +142,32 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 		authorization.Refresh = &refresh{Generation: 1, Expires: expires}
 	}
 	return authorization, nil
+}
+
+// overtaken refuses a grant that was decided before something ended that after shows.
+func (s *Server) overtaken(before basis, after standing) error {
+	if after.epoch != before.epoch || after.user.epoch != before.user.epoch {
+		return errGrantEnded.because(errors.New("all of the client or the user was ended meanwhile"))
+	}
+	removed, err := s.removedSince(after.records[1], before.given)
+	switch {
+	case err != nil:
+		return err
+	case removed:
+		return errGrantEnded.because(errors.New("its user has taken all access from the client"))
+	case before.proof == nil:
+		return nil
+	}
+	now := account{user: after.user}
+	if after.records[2].Exists() {
+		if now.credentials, err = s.credentialsTable().Decode(after.records[2]); err != nil {
+			return err
+		}
+	}
+	if err := before.proof.holds(now); err != nil {
+		return errSignIn.because(fmt.Errorf("overtaken: %w", err))
+	}
+	return nil
 }
 
 // mayHold refuses a grant whose client, user or session is not there any more.

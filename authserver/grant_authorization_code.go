@@ -67,7 +67,7 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if err := g.spend(ctx, redeemed); err != nil {
 		return Authorization{}, err
 	}
-	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource, before)
+	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource, basis{standing: before, given: time.UnixMilli(redeemed.Issued)})
 	if err != nil {
 		return Authorization{}, err
 	}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 )
@@ -21,21 +22,25 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 	if err != nil {
 		return Authorization{}, err
 	}
-	user, err := s.signIn(ctx, username, password, caller{address: request.address})
+	shown, err := s.signIn(ctx, username, password, caller{address: request.address})
 	if err != nil {
 		return Authorization{}, err
 	}
+	if shown.credentials.hasSecondFactor() { // nobody is asked for it here
+		return Authorization{}, errSignIn.because(errors.New("the user has a second factor, which this grant cannot ask for"))
+	}
+	shown.acr = acrPassword // nor has he set one up meanwhile
 	grant := Grant{
 		ClientID:  c.id,
-		Subject:   user.subject,
+		Subject:   shown.user.subject,
 		Scope:     strings.Join(scope, " "),
 		Resources: []string{resource},
-		AuthTime:  user.authTime(time.Now()),
+		AuthTime:  shown.user.authTime(time.Now()),
 		AMR:       []string{"pwd"}, // RFC 8176 §2
 	}
 	before, err := s.mayHold(ctx, grant)
 	if err != nil {
 		return Authorization{}, err
 	}
-	return s.createGrant(ctx, c, newID(), grant, resource, before)
+	return s.createGrant(ctx, c, newID(), grant, resource, basis{before, time.Now(), &shown})
 }

@@ -12,8 +12,15 @@ import (
 // halfSignIn is the part of an interaction that says that the password was right
 // and a second factor is still missing. It is nobody's session.
 type halfSignIn struct {
-	Subject string `json:"sub"`
-	At      int64  `json:"at"` // seconds since 1970
+	Subject  string `json:"sub"`
+	At       int64  `json:"at"`              // seconds since 1970
+	Password string `json:"password"`        // identity of the password
+	Epoch    uint64 `json:"epoch,omitempty"` // number of the user's epoch
+}
+
+// half is the half-finished sign-in of a user who has proved himself by his password.
+func (p proof) half() *halfSignIn {
+	return &halfSignIn{Subject: p.user.subject, At: time.Now().Unix(), Password: p.password, Epoch: p.user.epoch.number}
 }
 
 const halfLifetime = 10 * time.Minute
@@ -26,7 +33,8 @@ func (e *factorError) Error() string { return "second factor refused: " + string
 func (c credentials) hasSecondFactor() bool { return c.TOTP != nil || len(c.Passkeys) > 0 }
 
 // showSecondFactor asks for the second factor of a half-finished sign-in.
-func (s *Server) showSecondFactor(w http.ResponseWriter, r *http.Request, in *interaction, u user, found credentials, failure error) error {
+func (s *Server) showSecondFactor(w http.ResponseWriter, r *http.Request, in *interaction, p proof, failure error) error {
+	u, found := p.user, p.credentials
 	fields, c, err := s.interactionForm(r, in)
 	if err != nil {
 		return err
@@ -51,35 +59,36 @@ func (s *Server) showSecondFactor(w http.ResponseWriter, r *http.Request, in *in
 	return nil
 }
 
-// halfUser returns the user of a half-finished sign-in and what he can prove
-// himself with. The sign-in is begun again when it was left for too long.
-func (s *Server) halfUser(ctx context.Context, in *interaction) (user, credentials, error) {
+// halfUser returns what the user of a half-finished sign-in has proved himself by,
+// and what he can go on with. The sign-in is begun again when it was left for too
+// long.
+func (s *Server) halfUser(ctx context.Context, in *interaction) (proof, error) {
 	if time.Since(time.Unix(in.Half.At, 0)) > halfLifetime {
-		return user{}, credentials{}, &factorError{NoticeExpired}
+		return proof{}, &factorError{NoticeExpired}
 	}
-	u, err := s.users.bySubject(ctx, in.Half.Subject)
-	if errors.Is(err, errNoUser) || err == nil && u.ended(in.Half.At) {
-		return user{}, credentials{}, errSignIn.because(errors.New("disabled or ended between the password and the second factor"))
+	found, err := s.accountOf(ctx, in.Half.Subject)
+	if err != nil && !errors.Is(err, errNoUser) {
+		return proof{}, err
 	}
-	if err != nil {
-		return user{}, credentials{}, err
+	u := found.user
+	if err != nil || u.ended(in.Half.At) || u.epoch.number != in.Half.Epoch || found.credentials.passwordID(u) != in.Half.Password {
+		return proof{}, errSignIn.because(errors.New("disabled, ended or another password between the password and the second factor"))
 	}
-	found, err := s.credentialsOf(ctx, u.subject)
-	return u, found, err
+	return proof{user: u, credentials: found.credentials, password: in.Half.Password}, nil
 }
 
 // signInByCode is the second step of a sign-in, by a code that was typed.
 func (s *Server) signInByCode(w http.ResponseWriter, r *http.Request, in *interaction, f form) error {
-	u, found, err := s.halfUser(r.Context(), in)
+	p, err := s.halfUser(r.Context(), in)
 	if err != nil {
 		again := *in
 		again.Half = nil
 		return s.showSignIn(w, r, &again, "", err)
 	}
-	if err := s.spendCode(r.Context(), u, f.get("code"), s.callerOf(r, u.username)); err != nil {
-		return s.showSecondFactor(w, r, in, u, found, err)
+	if err := s.spendCode(r.Context(), p.user, f.get("code"), s.callerOf(r, p.user.username)); err != nil {
+		return s.showSecondFactor(w, r, in, p, err)
 	}
-	return s.completeSignIn(w, r, in, u, []string{"pwd", "otp", "mfa"}, acrTwo) // RFC 8176 §2
+	return s.completeSignIn(w, r, in, p.by([]string{"pwd", "otp", "mfa"}, acrTwo)) // RFC 8176 §2
 }
 
 // spendCode accepts a code of the authenticator app or a recovery code, once over

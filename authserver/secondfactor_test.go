@@ -61,7 +61,14 @@ func TestAuthenticatorApp(t *testing.T) {
 	answered(t, v.get(authorizeURL(s, "own", "claims", `{"id_token":{"acr":{"essential":true,"values":["aal1"]}}}`)), "")
 	// OpenID Connect Core §5.5.1.1: what nobody knows here cannot be met.
 	answered(t, v.get(authorizeURL(s, "own", "prompt", "none", "claims", `{"id_token":{"acr":{"essential":true,"values":["https://refeds.org/profile/mfa"]}}}`)), "unmet_authentication_requirements")
+	subject := claimsOf(t, accessOf(t, s))["sub"].(string)
+	elsewhere := newVisitor(t)
+	elsewhere.signIn(elsewhere.get(s.Issuer+"/account"), "alice", authservertest.Password).expect(t, 200, "Hello, alice")
 	used, next, recovery := enrolTOTP(t, v, s.Issuer) // and it has used a code
+	elsewhere.get(s.Issuer+"/account").expect(t, 200, "Sign in") // the password alone is not enough any more
+	v.get(s.Issuer+"/account").expect(t, 200, "Hello, alice")
+	a := post(t, s.Issuer+"/token", web, form("grant_type", "password", "username", "alice", "password", authservertest.Password))
+	refused(t, "the password grant asks for no second factor", a, 400, "invalid_grant")
 
 	first := newVisitor(t)
 	half := first.signIn(first.get(authorizeURL(s, "own")), "alice", authservertest.Password).expect(t, 200, "One more step")
@@ -99,7 +106,7 @@ func TestAuthenticatorApp(t *testing.T) {
 	half = third.signIn(third.get(authorizeURL(s, "own")), "alice", authservertest.Password)
 	third.submit(half, `name="code"`, "code", recovery[0]).expect(t, 400, "That code is wrong")
 	// Many more, so that the next wait is longer than this test.
-	if _, err := s.Store.Add(t.Context(), authserver.CodeFailuresKey(claimsOf(t, accessOf(t, s))["sub"].(string)), 20, time.Hour); err != nil {
+	if _, err := s.Store.Add(t.Context(), authserver.CodeFailuresKey(subject), 20, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	third.submit(half, `name="code"`, "code", recovery[0]) // the sixth starts the wait
@@ -107,11 +114,20 @@ func TestAuthenticatorApp(t *testing.T) {
 
 	// A session of before has one factor; a client that wants two gets a sign-in.
 	v.get(authorizeURL(s, "own", "acr_values", "aal2")).expect(t, 200, "confirm that it is you")
-	page := v.submit(v.get(s.Issuer+"/account").expect(t, 200, "8 codes are left"), "renew_codes").expect(t, 200, "Your recovery codes")
+	// Nor are its factors and its password changed with one.
+	account := v.get(s.Issuer+"/account").expect(t, 200, "8 codes are left")
+	for _, action := range []string{"renew_codes", "remove_totp", "change_password", "add_passkey"} {
+		page := v.submit(account, "renew_codes", "action", action, "current_password", authservertest.Password, "new_password", "longenough", "repeat_password", "longenough")
+		if page.expect(t, 200, "confirm that it is you"); strings.Contains(page.text(), "Continue as") {
+			t.Errorf("%s: %s", action, page.text())
+		}
+	}
+	page := first.submit(first.get(s.Issuer+"/account"), "renew_codes").expect(t, 200, "Your recovery codes")
 	if strings.Contains(page.body, recovery[1]) {
 		t.Error("the new codes are the old ones")
 	}
-	v.submit(v.get(s.Issuer+"/account"), "remove_totp").expect(t, 200, "It is removed")
+	first.submit(first.get(s.Issuer+"/account"), "change_password", "current_password", authservertest.Password, "new_password", "longenough", "repeat_password", "longenough").expect(t, 200, "Your password is changed")
+	first.submit(first.get(s.Issuer+"/account"), "remove_totp").expect(t, 200, "It is removed")
 	last := newVisitor(t)
-	answered(t, last.signIn(last.get(authorizeURL(s, "own")), "alice", authservertest.Password), "")
+	answered(t, last.signIn(last.get(authorizeURL(s, "own")), "alice", "longenough"), "")
 }

@@ -140,14 +140,18 @@ func (s *Server) sessionExpiry(one *session) time.Time {
 // of each step-up. The secret in the cookie is always a new one, and with the one
 // before nobody is signed in any more (ATTACKS BR-04). A user who was signed in
 // keeps his session's id; another user's session ends.
-func (s *Server) startSession(w http.ResponseWriter, r *http.Request, u user, amr []string, acr string) (*session, error) {
+//
+// Whether the proof still holds is asked when the session is there to be found by
+// whoever ends the user's sessions. The browser gets the secret only then.
+func (s *Server) startSession(w http.ResponseWriter, r *http.Request, p proof) (*session, error) {
+	u := p.user
 	before, _, err := s.storedSession(r)
 	if err != nil {
 		return nil, err
 	}
 	now, secret := time.Now(), newSecret()
 	started := session{
-		ID: newID(), SecretHash: hashOf(secret), Subject: u.subject, AuthTime: u.authTime(now), AMR: amr, ACR: acr,
+		ID: newID(), SecretHash: hashOf(secret), Subject: u.subject, AuthTime: u.authTime(now), AMR: p.amr, ACR: p.acr,
 		Created: now.Unix(), LastSeen: now.Unix(), Ends: now.Add(s.sessionTimes.Max).Unix(), Agent: r.UserAgent(),
 	}
 	if len(started.Agent) > maxAgent {
@@ -165,14 +169,19 @@ func (s *Server) startSession(w http.ResponseWriter, r *http.Request, u user, am
 	if err == nil {
 		err = s.store.Link(ctx, sessionsOf(u.subject), started.ID, time.Unix(started.Ends, 0))
 	}
-	if err == nil && before != nil && before.ID != started.ID {
-		err = s.logOut(ctx, before, reasonOtherUser) // its clients are told
-	}
 	if err != nil {
 		return nil, unavailable(fmt.Errorf("starting a session: %w", err))
 	}
+	if err := s.provesStill(ctx, p); err != nil {
+		return nil, errors.Join(err, s.logOut(ctx, &started, reasonMeanwhile))
+	}
+	if before != nil && before.ID != started.ID {
+		if err := s.logOut(ctx, before, reasonOtherUser); err != nil { // its clients are told
+			return nil, err
+		}
+	}
 	http.SetCookie(w, s.cookie("session", started.ID+"."+secret))
-	s.log.Info("session started", "event", "session", "sub", u.subject, "sid", started.ID, "amr", amr, "acr", acr)
+	s.log.Info("session started", "event", "session", "sub", u.subject, "sid", started.ID, "amr", p.amr, "acr", p.acr)
 	return &started, nil
 }
 

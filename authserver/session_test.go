@@ -45,7 +45,7 @@ func TestSessionCookie(t *testing.T) {
 		t.Error("another user has a session of his own, and the one before has ended")
 	}
 	recorder := httptest.NewRecorder()
-	if _, err := s.startSession(recorder, httptest.NewRequest("POST", "/", nil), b.user("alice-1"), []string{"pwd"}, acrPassword); err != nil {
+	if _, err := s.startSession(recorder, httptest.NewRequest("POST", "/", nil), proof{user: b.user("alice-1"), amr: []string{"pwd"}, acr: acrPassword}); err != nil {
 		t.Fatal(err)
 	}
 	cookie := recorder.Result().Cookies()[0]

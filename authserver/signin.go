@@ -50,9 +50,9 @@ func (s *Server) handleLogin(w http.ResponseWriter, r *http.Request) error {
 func (in *interaction) toAccount() bool { return in.Request.ClientID == "" }
 
 // beginAccountSignIn sends the browser to the sign-in page and from there to the
-// account page. maxAge is how old a sign-in may be at most, if not nil.
-func (s *Server) beginAccountSignIn(w http.ResponseWriter, r *http.Request, maxAge *int64) error {
-	return s.toPage(w, "/login", s.beginInteraction(w, r, authorizationRequest{MaxAge: maxAge}))
+// account page. request says how recent and strong it must be.
+func (s *Server) beginAccountSignIn(w http.ResponseWriter, r *http.Request, request authorizationRequest) error {
+	return s.toPage(w, "/login", s.beginInteraction(w, r, request))
 }
 
 func (s *Server) cancelSignIn(w http.ResponseWriter, r *http.Request, in *interaction) error {
@@ -89,29 +89,33 @@ func (s *Server) afterSignIn(w http.ResponseWriter, r *http.Request, in *interac
 // where the user has one.
 func (s *Server) signInByPassword(w http.ResponseWriter, r *http.Request, in *interaction, f form) error {
 	username, password := f.get("username"), f.get("password")
-	u, err := s.signIn(r.Context(), username, password, s.callerOf(r, username))
+	shown, err := s.signIn(r.Context(), username, password, s.callerOf(r, username))
 	if err != nil {
+		if len(username) > maxUsername {
+			username = ""
+		}
 		return s.showSignIn(w, r, in, username, err)
 	}
-	found, err := s.credentialsOf(r.Context(), u.subject)
-	if err != nil {
-		return s.showSignIn(w, r, in, username, err)
-	}
-	if found.hasSecondFactor() {
+	if shown.credentials.hasSecondFactor() {
 		half := *in
-		half.Half = &halfSignIn{Subject: u.subject, At: time.Now().Unix()}
-		return s.showSecondFactor(w, r, &half, u, found, nil)
+		half.Half = shown.half()
+		return s.showSecondFactor(w, r, &half, shown, nil)
 	}
-	return s.completeSignIn(w, r, in, u, []string{"pwd"}, acrPassword)
+	return s.completeSignIn(w, r, in, shown.by([]string{"pwd"}, acrPassword))
 }
 
 // completeSignIn starts the session of a user who has proved himself, and goes on.
-func (s *Server) completeSignIn(w http.ResponseWriter, r *http.Request, in *interaction, u user, amr []string, acr string) error {
-	current, err := s.startSession(w, r, u, amr, acr)
+func (s *Server) completeSignIn(w http.ResponseWriter, r *http.Request, in *interaction, p proof) error {
+	current, err := s.startSession(w, r, p)
+	if err != nil && asError(err).Code == errSignIn.Code { // overtaken by a change
+		again := *in
+		again.Half = nil
+		return s.showSignIn(w, r, &again, p.user.username, err)
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.rememberDevice(w, r, u); err != nil {
+	if err := s.rememberDevice(w, r, p.user); err != nil {
 		return err
 	}
 	return s.afterSignIn(w, r, in, current, true)
@@ -161,7 +165,7 @@ func (s *Server) showSignIn(w http.ResponseWriter, r *http.Request, in *interact
 func (s *Server) offerCurrent(page *SignInPage, in *interaction, c *client, current *session, u user) {
 	view := u.view()
 	page.Current = &view
-	enough := in.toAccount() && !in.Request.tooOld(current)
+	enough := in.toAccount() && in.Request.metBy(current)
 	if c != nil {
 		enough = s.missing(c, in.Request, current, true, false) == nil
 	}
@@ -179,6 +183,11 @@ func (s *Server) offerCurrent(page *SignInPage, in *interaction, c *client, curr
 // tooOld reports whether the last authentication of a session is older than max_age.
 func (a authorizationRequest) tooOld(current *session) bool {
 	return a.MaxAge != nil && time.Since(time.Unix(current.AuthTime, 0)) >= time.Duration(*a.MaxAge)*time.Second
+}
+
+// metBy reports whether a sign-in to the account page is recent and strong enough.
+func (a authorizationRequest) metBy(current *session) bool {
+	return !a.tooOld(current) && meetsACR(a.ACRValues, current.ACR)
 }
 
 // interactionForm returns a form of the sign-in page, and the client of in if it

@@ -15,18 +15,18 @@ import (
 // signInByPasskey signs in by a passkey: alone, or as the second step after the
 // password.
 func (s *Server) signInByPasskey(w http.ResponseWriter, r *http.Request, in *interaction, f form) error {
-	u, verified, err := s.provePasskey(r.Context(), in, f)
+	p, verified, err := s.provePasskey(r.Context(), in, f)
 	switch {
 	case err != nil && in.Half == nil:
 		return s.showSignIn(w, r, in, "", err)
 	case err != nil:
-		half, found, halfErr := s.halfUser(r.Context(), in)
+		half, halfErr := s.halfUser(r.Context(), in)
 		if halfErr != nil {
 			again := *in
 			again.Half = nil
 			return s.showSignIn(w, r, &again, "", halfErr)
 		}
-		return s.showSecondFactor(w, r, in, half, found, err)
+		return s.showSecondFactor(w, r, in, half, err)
 	}
 	amr := []string{"pop", "user", "mfa"} // RFC 8176 §2: a key, presence, several factors
 	if in.Half != nil {
@@ -36,27 +36,26 @@ func (s *Server) signInByPasskey(w http.ResponseWriter, r *http.Request, in *int
 	if !verified { // with the password, that makes two factors all the same
 		acr = acrTwo
 	}
-	return s.completeSignIn(w, r, in, u, amr, acr)
+	return s.completeSignIn(w, r, in, p.by(amr, acr))
 }
 
-// provePasskey returns the user whose passkey the browser has shown, and whether
-// the passkey has verified him. It slows down guessing by address only: there is
+// provePasskey returns the proof of a user whose passkey the browser has shown, and
+// whether the passkey has verified him. It slows down guessing by address only: there is
 // nothing to guess.
-func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (u user, verified bool, err error) {
-	refused := func(cause error) (user, bool, error) {
+func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (p proof, verified bool, err error) {
+	refused := func(cause error) (proof, bool, error) {
 		s.log.Info("passkey refused", "event", "passkey_refused", "cause", cause.Error())
-		return user{}, false, &factorError{NoticePasskey}
+		return proof{}, false, &factorError{NoticePasskey}
 	}
 	if s.passkeys == nil {
 		return refused(errors.New("there are no passkeys at an issuer without a name"))
 	}
 	var owner *passkeyOwner
 	if in.Half != nil {
-		half, found, err := s.halfUser(ctx, in)
-		if err != nil {
-			return user{}, false, err
+		if p, err = s.halfUser(ctx, in); err != nil {
+			return proof{}, false, err
 		}
-		owner = &passkeyOwner{half.view(), half.subject, found.Passkeys}
+		owner = &passkeyOwner{p.user.view(), p.user.subject, p.credentials.Passkeys}
 	}
 	var trouble error // of the store, which the library would turn into a refusal
 	shown, err := s.passkeys.shown(in.ID, f, owner, func(handle []byte) (*passkeyOwner, error) {
@@ -67,33 +66,39 @@ func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (u u
 		return found, err
 	})
 	if trouble != nil {
-		return user{}, false, trouble
+		return proof{}, false, trouble
 	}
 	if err != nil {
 		return refused(err)
 	}
-	if u, err = s.users.bySubject(ctx, shown.owner.subject); errors.Is(err, errNoUser) {
-		return refused(err)
-	} else if err != nil {
-		return user{}, false, err
+	if in.Half == nil {
+		found, err := s.accountOf(ctx, shown.owner.subject)
+		if errors.Is(err, errNoUser) {
+			return refused(err)
+		} else if err != nil {
+			return proof{}, false, err
+		}
+		p = proof{user: found.user, credentials: found.credentials}
 	}
 	if err := s.spendChallenge(ctx, shown.challenge); err != nil {
-		return user{}, false, err
+		return proof{}, false, err
 	}
+	u := p.user
 	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
 		for i := range c.Passkeys {
 			if c.Passkeys[i].sameCredential(shown.credential) {
 				c.Passkeys[i].Credential, c.Passkeys[i].LastUsed = *shown.credential, time.Now().Unix()
+				p.passkey = c.Passkeys[i].id()
 				return nil
 			}
 		}
 		return &factorError{NoticePasskey} // removed meanwhile
 	})
 	if err != nil {
-		return user{}, false, err
+		return proof{}, false, err
 	}
 	s.log.Info("signed in by passkey", "event", "sign_in", "sub", u.subject, "username", u.username)
-	return u, shown.userVerified, nil
+	return p, shown.userVerified, nil
 }
 
 // spendChallenge lets a question be answered once (WebAuthn §13.4.3).

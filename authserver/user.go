@@ -41,24 +41,40 @@ func foldUsername(name string) string { return strings.ToLower(strings.TrimSpace
 // errSignIn is the one answer to every failed sign-in.
 var errSignIn = invalidGrant("the username or the password is wrong, or the account cannot sign in")
 
+// maxUsername is the most bytes of a username.
+const maxUsername = 256
+
 // signIn checks a username and password. Unknown and disabled users cost what
 // known ones do and get the same answer.
-func (s *Server) signIn(ctx context.Context, username, password string, from caller) (user, error) {
+func (s *Server) signIn(ctx context.Context, username, password string, from caller) (proof, error) {
+	if len(username) > maxUsername { // nobody's, and nothing to be kept
+		return proof{}, errSignIn.because(errors.New("the username is too long to be one"))
+	}
 	attempt, err := s.throttle.admit(ctx, foldUsername(username), from)
 	if err != nil {
-		return user{}, err
+		return proof{}, err
 	}
-	u, unknown := s.users.byName(ctx, username)
+	named, unknown := s.users.byName(ctx, username)
 	if unknown != nil && !errors.Is(unknown, errNoUser) {
-		return user{}, unknown
+		return proof{}, unknown
 	}
-	hash, err := s.passwordOf(ctx, u)
+	subject := named.subject
+	if subject == "" {
+		subject = "nobody" // asked for all the same, so that unknown names take as long
+	}
+	found, err := s.accountOf(ctx, subject)
+	if errors.Is(err, errNoUser) {
+		found, unknown = account{}, err
+	} else if err != nil {
+		return proof{}, err
+	}
+	hash, err := s.passwordOf(found)
 	if err != nil {
-		return user{}, err
+		return proof{}, err
 	}
 	matches, err := s.passwords.verify(ctx, hash, password)
 	if err != nil { // nothing was tried: a busy server must not slow down people who come back
-		return user{}, errors.Join(err, s.throttle.withdraw(ctx, attempt))
+		return proof{}, errors.Join(err, s.throttle.withdraw(ctx, attempt))
 	}
 	if !matches || unknown != nil {
 		// A name that is none may be a password typed into the wrong box.
@@ -66,17 +82,19 @@ func (s *Server) signIn(ctx context.Context, username, password string, from cal
 		if unknown != nil {
 			attrs = append(attrs, "cause", unknown.Error())
 		} else {
-			attrs = append(attrs, "sub", u.subject)
+			attrs = append(attrs, "sub", found.user.subject)
 		}
 		s.log.Info("sign-in refused", attrs...)
-		return user{}, errSignIn.because(errors.New("sign-in refused"))
+		return proof{}, errSignIn.because(errors.New("sign-in refused"))
 	}
 	if err := s.throttle.succeeded(ctx, attempt); err != nil {
-		return user{}, err
+		return proof{}, err
 	}
+	u := found.user
+	shown := proof{user: u, credentials: found.credentials, password: found.credentials.passwordID(u)}
 	if hash.weak() {
-		s.upgradePassword(ctx, u, hash, password)
+		s.upgradePassword(ctx, shown, password)
 	}
 	s.log.Info("signed in", "event", "sign_in", "sub", u.subject, "username", u.username, "address", from.address.String())
-	return u, nil
+	return shown, nil
 }
