@@ -106,7 +106,7 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *client, in *
 		return s.answer(w, r, c, in, request, current)
 	}
 	if err != nil {
-		if in != nil {
+		if in != nil && asError(err).Status != http.StatusServiceUnavailable { // what can be repeated is not over
 			if spendErr := s.spend(r.Context(), in); spendErr != nil {
 				return spendErr
 			}
@@ -190,18 +190,24 @@ func reachesACR(wanted []string, acr string) bool {
 	})
 }
 
-// answer sends the client its code.
+// answer sends the client its code. The interaction is spent last, so that until then
+// the page can be sent again.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *interaction, request authorizationRequest, current *session) error {
+	// Whoever ends the session tells the client of it.
+	noted := s.noteClient(r.Context(), current, c)
+	if noted != nil && asError(noted).Status == http.StatusServiceUnavailable {
+		return s.respondError(w, r, c, request, noted)
+	}
 	if in != nil {
 		if err := s.spend(r.Context(), in); err != nil {
 			return err
 		}
 	}
+	if noted != nil {
+		return s.respondError(w, r, c, request, noted)
+	}
 	code, err := s.newCode(c, request, current)
 	if err != nil {
-		return s.respondError(w, r, c, request, err)
-	}
-	if err := s.noteClient(r.Context(), current, c); err != nil {
 		return s.respondError(w, r, c, request, err)
 	}
 	s.log.Info("authorized", "event", "authorization", "client_id", c.id, "sub", current.Subject, "sid", current.ID, "scope", request.Scope)
