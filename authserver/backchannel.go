@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"authserver/store"
@@ -24,6 +25,10 @@ type backchannel struct {
 	table  store.Table[notification]
 	turns  chan struct{} // bounds how many are sent at once
 	wake   chan struct{}
+
+	sending sync.WaitGroup
+	mu      sync.Mutex
+	busy    map[string]bool // clients that are being told, by id
 }
 
 // notification is one logout token to be sent. The token is made when it is sent,
@@ -40,6 +45,8 @@ const (
 	notificationIndex = "logouts"
 	notificationEvery = 2 * time.Second // how often the store is asked what is due
 	parallelLogouts   = 16
+	logoutsPerClient  = 2               // of these: one that does not answer holds up itself only
+	mostDue           = 1000            // of one client, that are looked at together
 	logoutTokenType   = "logout+jwt"    // Back-Channel Logout §2.4
 	logoutTokenLife   = 2 * time.Minute // likewise
 	logoutEvent       = "http://schemas.openid.net/event/backchannel-logout"
@@ -52,7 +59,8 @@ var notificationWaits = []time.Duration{10 * time.Second, 30 * time.Second, 2 * 
 const notificationKept = 2 * time.Hour // longer than all waits
 
 func newBackchannel(s *Server) *backchannel {
-	return &backchannel{s, store.Table[notification]{Store: s.store, Name: "logout"}, make(chan struct{}, parallelLogouts), make(chan struct{}, 1)}
+	return &backchannel{server: s, table: store.Table[notification]{Store: s.store, Name: "logout"},
+		turns: make(chan struct{}, parallelLogouts), wake: make(chan struct{}, 1), busy: make(map[string]bool)}
 }
 
 // announce stores a notification for each client of a session that wants one.
@@ -91,9 +99,7 @@ func (b *backchannel) run(ctx context.Context) {
 		b.sendDue(ctx)
 		select {
 		case <-ctx.Done():
-			for range parallelLogouts { // those under way have a few seconds at most
-				b.turns <- struct{}{}
-			}
+			b.sending.Wait() // those under way have a few seconds at most
 			return
 		case <-ticker.C:
 		case <-b.wake:
@@ -101,7 +107,9 @@ func (b *backchannel) run(ctx context.Context) {
 	}
 }
 
+// sendDue begins to send what is due, to each client apart.
 func (b *backchannel) sendDue(ctx context.Context) {
+	due := make(map[string][]string) // ids by client
 	for id, err := range b.server.store.Linked(ctx, notificationIndex) {
 		if err != nil {
 			if ctx.Err() == nil {
@@ -109,28 +117,66 @@ func (b *backchannel) sendDue(ctx context.Context) {
 			}
 			return
 		}
-		n, record, err := b.table.Get(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // being made, or done; the entry goes by itself
+		// Without a record it is being made, or done; the entry goes by itself.
+		n, _, err := b.table.Get(ctx, id)
+		if err == nil && n.due() && len(due[n.ClientID]) < mostDue {
+			due[n.ClientID] = append(due[n.ClientID], id)
 		}
-		if err != nil || time.Now().UnixMilli() < n.NotUntil {
-			continue
-		}
-		wait := notificationWaits[min(n.Tries, len(notificationWaits)-1)]
-		n.Tries++
-		n.NotUntil = time.Now().Add(wait + outboundTimeout).UnixMilli()
-		if !b.take(ctx, id, record, n) {
-			continue
-		}
-		select {
-		case b.turns <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		go func() {
-			defer func() { <-b.turns }()
-			b.send(ctx, id, n)
-		}()
+	}
+	for clientID, ids := range due {
+		b.tell(ctx, clientID, ids)
+	}
+}
+
+func (n notification) due() bool { return time.Now().UnixMilli() >= n.NotUntil }
+
+// tell begins to send one client what is due, unless that is under way; then what is
+// new comes with the next look.
+func (b *backchannel) tell(ctx context.Context, clientID string, ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy[clientID] {
+		return
+	}
+	b.busy[clientID] = true
+	waiting := make(chan string, len(ids))
+	for _, id := range ids {
+		waiting <- id
+	}
+	close(waiting)
+	var mine sync.WaitGroup
+	for range min(logoutsPerClient, len(ids)) {
+		mine.Go(func() {
+			for id := range waiting {
+				b.sendOne(ctx, id)
+			}
+		})
+	}
+	b.sending.Go(func() {
+		mine.Wait()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.busy, clientID)
+	})
+}
+
+// sendOne makes an attempt at a notification that is due, if no other instance does.
+func (b *backchannel) sendOne(ctx context.Context, id string) {
+	select {
+	case b.turns <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-b.turns }()
+	n, record, err := b.table.Get(ctx, id)
+	if err != nil || !n.due() {
+		return
+	}
+	wait := notificationWaits[min(n.Tries, len(notificationWaits)-1)]
+	n.Tries++
+	n.NotUntil = time.Now().Add(wait + outboundTimeout).UnixMilli()
+	if b.take(ctx, id, record, n) {
+		b.send(ctx, id, n)
 	}
 }
 

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"authserver/internal/intake"
 )
@@ -39,14 +41,7 @@ func newListener(t *testing.T) *listener {
 }
 
 // idle waits until nothing is under way.
-func (b *backchannel) idle() {
-	for range parallelLogouts {
-		b.turns <- struct{}{}
-	}
-	for range parallelLogouts {
-		<-b.turns
-	}
-}
+func (b *backchannel) idle() { b.sending.Wait() }
 
 func (l *listener) got(t *testing.T, want int) (token string) {
 	t.Helper()
@@ -254,5 +249,53 @@ func TestNotedClients(t *testing.T) {
 	err := s.noteClient(t.Context(), one, &client{id: "late", backchannelLogoutURI: "https://back.example.com"})
 	if asError(err).Code != "login_required" {
 		t.Errorf("in a session that has ended: %v", err)
+	}
+}
+
+// A client that does not answer holds up its own logout tokens, not others'.
+func TestLogoutOfOthersDoesNotWait(t *testing.T) {
+	var held, most atomic.Int64
+	release := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		for now := held.Add(1); now > most.Load(); {
+			most.Store(now)
+		}
+		defer held.Add(-1)
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer hanging.Close()
+	l := newListener(t)
+	s := browserServer(t, func(c *Config) {
+		listensAt(l)(c)
+		c.Clients[1].BackchannelLogoutURI = hanging.URL
+	})
+	dead, err := s.clients.find(t.Context(), "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * parallelLogouts {
+		if err := s.backchannel.announce(t.Context(), &session{ID: newID(), Subject: "alice-1"}, []*client{dead}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		endedSession(t, s)
+	}
+	s.backchannel.sendDue(t.Context())
+	for range 5 {
+		select {
+		case <-l.tokens:
+		case <-time.After(time.Minute):
+			t.Fatal("a client that answers is not told")
+		}
+	}
+	s.backchannel.sendDue(t.Context()) // begins no more for the client that is busy
+	close(release)
+	s.backchannel.idle()
+	if most.Load() > 4 { // of one that was given up the other side may not know yet
+		t.Errorf("%d requests at once to a client that does not answer", most.Load())
 	}
 }

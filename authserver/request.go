@@ -3,6 +3,7 @@ package authserver
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -76,7 +77,7 @@ func parseParameters(encoded string) (form, error) {
 func (f form) wellFormed() error {
 	for name := range f.values {
 		if f.repeated(name) { // OAuth 2.1 §3.1, RFC 6749 §3.2: not more than once.
-			return invalidRequest("a parameter is given more than once").because(errors.New("parameter " + strconv.Quote(name)))
+			return invalidRequest("a parameter is given more than once").because(fmt.Errorf("parameter %.100q", name))
 		}
 		if f.malformed(name) {
 			return invalidRequest("a parameter holds control characters or is not UTF-8")

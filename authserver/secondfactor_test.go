@@ -64,7 +64,7 @@ func TestAuthenticatorApp(t *testing.T) {
 	subject := claimsOf(t, accessOf(t, s))["sub"].(string)
 	elsewhere := newVisitor(t)
 	elsewhere.signIn(elsewhere.get(s.Issuer+"/account"), "alice", authservertest.Password).expect(t, 200, "Hello, alice")
-	used, next, recovery := enrolTOTP(t, v, s.Issuer) // and it has used a code
+	used, next, recovery := enrolTOTP(t, v, s.Issuer)            // and it has used a code
 	elsewhere.get(s.Issuer+"/account").expect(t, 200, "Sign in") // the password alone is not enough any more
 	v.get(s.Issuer+"/account").expect(t, 200, "Hello, alice")
 	a := post(t, s.Issuer+"/token", web, form("grant_type", "password", "username", "alice", "password", authservertest.Password))

@@ -296,7 +296,12 @@ func TestCredentialChange(t *testing.T) {
 	}
 	step(ctx, `["user update password"]`, func(c *credentials) { c.Password = &storedPassword{Hash: weak.String()} })
 	had := len(r.took())
-	s.upgradePassword(ctx, user{subject: "alice-1"}, weak, "x")
+	held, err := s.credentialsOf(ctx, "alice-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := user{subject: "alice-1"}
+	s.upgradePassword(ctx, proof{user: u, password: held.passwordID(u)}, "x")
 	if found, err := s.credentialsOf(ctx, "alice-1"); err != nil || found.Password.Hash == weak.String() {
 		t.Errorf("not upgraded: %v", err)
 	}
