@@ -3,7 +3,7 @@
 // docs/figures.md. All of a table is measured in one run, in interleaved rounds, and
 // what counts is the servers' own CPU, which others on the machine disturb least.
 //
-//	make bench        the tables of docs/figures.md
+//	make bench        the tables of docs/figures.md, about 20 minutes
 //	make bench-quick  fewer and shorter rounds, two minutes
 //
 // The module is laid out so:
@@ -63,7 +63,7 @@ func main() {
 	var s settings
 	flag.StringVar(&s.binary, "binary", "../bin/authserver", "the server to measure")
 	flag.StringVar(&s.tools, "tools", "../bin/bench", "directory of the built floor and peers; peers that are not there are left out")
-	flag.DurationVar(&s.each, "for", 2*time.Second, "length of one run")
+	flag.DurationVar(&s.each, "for", 1500*time.Millisecond, "length of one run")
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
