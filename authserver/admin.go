@@ -50,6 +50,7 @@ func (s *Server) adminCalls() map[string]adminCall {
 		"/key/algorithm/add":    call(s.adminKeyAlgorithmAdd),
 		"/key/algorithm/retire": call(s.adminKeyAlgorithmRetire),
 		"/key/rewrap":           call(s.adminKeyRewrap),
+		"/backup":               call(s.adminBackup),
 	}
 }
 
@@ -100,8 +101,13 @@ func (s *Server) AdminHandler() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		answer, err := s.serveAdmin(w, r, calls)
 		if err == nil {
-			writeJSON(w, http.StatusOK, answer)
+			if _, written := answer.(adminStream); !written {
+				writeJSON(w, http.StatusOK, answer)
+			}
 			return
+		}
+		if errors.Is(err, errStreamCut) {
+			panic(http.ErrAbortHandler)
 		}
 		refusal := asAdminError(err)
 		writeJSON(w, refusal.status, struct {
@@ -153,6 +159,9 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, calls map[st
 		return nil, adminBadRequest("the request cannot be read, or is larger than %d bytes", maxAdminBody)
 	}
 	answer, err = run(r.Context(), body, &record)
+	if stream, is := answer.(adminStream); is && err == nil {
+		return answer, sendStream(r.Context(), w, stream)
+	}
 	if err != nil || wait == "" {
 		return answer, err
 	}

@@ -1,6 +1,8 @@
 package authserver
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -57,6 +59,10 @@ type Config struct {
 	// operator all the same: what was granted by then is dead. It may move while the
 	// server runs. Nil is never.
 	NotBefore func() int64
+
+	// Backup writes a backup of the store while it is used, for operators. Nil where the
+	// store makes its own.
+	Backup func(ctx context.Context, w io.Writer) error
 
 	Store    store.Store           // required
 	Keys     *keys.Manager         // required; the caller runs and closes it

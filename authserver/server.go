@@ -58,7 +58,8 @@ type Server struct {
 	statuses  *statusLists
 	proxies   trustedProxies
 	cursors   keys.Box // of the operators' lists
-	source    string   // of the configuration, for messages to operators
+	backup    adminStream
+	source    string // of the configuration, for messages to operators
 
 	checkedAccess  *checkedTokens
 	checkedRefresh *checkedTokens
@@ -178,6 +179,7 @@ func New(c Config) (*Server, error) {
 		passwords: newPasswordHasher(),
 		throttle:  throttle{store: c.Store},
 		proxies:   c.TrustedProxies,
+		backup:    c.Backup,
 
 		checkedAccess:  new(checkedTokens),
 		checkedRefresh: new(checkedTokens),

@@ -47,7 +47,7 @@ func newRootCommand(started time.Time) *cobra.Command {
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
 		return usageError{withHint(err, "%s --help", command.CommandPath())}
 	})
-	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newStoreCommand(), newTokenCommand(),
+	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newStoreCommand(), newBackupCommand(), newRestoreCommand(), newTokenCommand(),
 		newKeyCommand(), newClientCommand(), newUserCommand(), newGrantCommand(), newVersionCommand())
 	return root
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,8 +21,9 @@ import (
 type openedStore struct {
 	store.Store
 	description string
-	mayLose     time.Duration // of what it acknowledged
-	durability  string        // what an acknowledged write survives
+	mayLose     time.Duration                                // of what it acknowledged
+	durability  string                                       // what an acknowledged write survives
+	backup      func(ctx context.Context, w io.Writer) error // nil where the store makes its own
 }
 
 // openGuarded opens the store and makes certain that it is the one that this instance
@@ -61,7 +63,7 @@ func openStore(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if errors.Is(statErr, fs.ErrNotExist) {
 		log.Info("created the embedded store", "file", path)
 	}
-	return &openedStore{opened, path, 0, redisstore.Fsync}, nil
+	return &openedStore{opened, path, 0, redisstore.Fsync, opened.Backup}, nil
 }
 
 func makeDirectory(path string, log *slog.Logger) error {
@@ -91,7 +93,12 @@ func writeDurably(name string, content []byte) error {
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	directory, err := os.Open(filepath.Dir(name))
+	return syncDirectory(filepath.Dir(name))
+}
+
+// syncDirectory makes the names in a directory durable.
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if durability == redisstore.Async {
 		mayLose = asyncLoss
 	}
-	return &openedStore{opened, "redis", mayLose, durability}, nil
+	return &openedStore{Store: opened, description: "redis", mayLose: mayLose, durability: durability}, nil
 }
 
 // checkDurability refuses what no store could keep. What Redis can is asked at the start.

@@ -66,6 +66,28 @@ func (o *operator) path() (string, error) {
 
 // call calls the server. answer may be nil; nothing of what it held stays in it.
 func (o *operator) call(path string, request, answer any) error {
+	if o.wait && !strings.HasSuffix(path, "/show") && !strings.HasSuffix(path, "/list") {
+		path += "?wait=enforced"
+	}
+	var content bytes.Buffer
+	ctx, cancel := context.WithTimeout(o.command.Context(), time.Minute)
+	defer cancel()
+	if err := o.stream(ctx, path, request, &content); err != nil || answer == nil {
+		return err
+	}
+	reflect.ValueOf(answer).Elem().SetZero()
+	var waited struct {
+		Enforced *authserver.Enforcement `json:"enforced"`
+	}
+	if err := errors.Join(json.Unmarshal(content.Bytes(), answer), json.Unmarshal(content.Bytes(), &waited)); err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	o.waited = waited.Enforced
+	return nil
+}
+
+// stream calls the server and copies its answer. To memory, it takes maxAnswer of it.
+func (o *operator) stream(ctx context.Context, path string, request any, into io.Writer) error {
 	socket, err := o.path()
 	if err != nil {
 		return err
@@ -78,41 +100,43 @@ func (o *operator) call(path string, request, answer any) error {
 		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
 	}}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
-	if o.wait && !strings.HasSuffix(path, "/show") && !strings.HasSuffix(path, "/list") {
-		path += "?wait=enforced"
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://authserver"+path, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("asking the server: %w", err)
 	}
-	response, err := client.Post("http://authserver"+path, "application/json", bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	response, err := (&http.Client{Transport: transport}).Do(r)
 	if err != nil {
 		return unreachable(socket, err)
 	}
 	defer response.Body.Close()
+	answer := io.Reader(response.Body)
+	if _, inMemory := into.(*bytes.Buffer); inMemory {
+		answer = io.LimitReader(answer, maxAnswer)
+	}
+	if response.StatusCode != http.StatusOK {
+		return refusalOf(response, socket)
+	}
+	if _, err := io.Copy(into, answer); err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	return nil
+}
+
+// refusalOf is the error that the server answered.
+func refusalOf(response *http.Response, socket string) error {
+	var refusal struct{ Error authserver.AdminError }
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("reading the server's answer: %w", err)
 	}
-	if response.StatusCode != http.StatusOK {
-		var refusal struct{ Error authserver.AdminError }
-		if json.Unmarshal(content, &refusal) != nil || refusal.Error.Message == "" {
-			return fmt.Errorf("%s answered %s, and not as an authserver does", socket, response.Status)
-		}
-		if refusal.Error.Hint == "" {
-			return errors.New(refusal.Error.Message)
-		}
-		return withHint(errors.New(refusal.Error.Message), "%s", refusal.Error.Hint)
+	if json.Unmarshal(content, &refusal) != nil || refusal.Error.Message == "" {
+		return fmt.Errorf("%s answered %s, and not as an authserver does", socket, response.Status)
 	}
-	if answer == nil {
-		return nil
+	if refusal.Error.Hint == "" {
+		return errors.New(refusal.Error.Message)
 	}
-	reflect.ValueOf(answer).Elem().SetZero()
-	var waited struct {
-		Enforced *authserver.Enforcement `json:"enforced"`
-	}
-	if err := errors.Join(json.Unmarshal(content, answer), json.Unmarshal(content, &waited)); err != nil {
-		return fmt.Errorf("reading the server's answer: %w", err)
-	}
-	o.waited = waited.Enforced
-	return nil
+	return withHint(errors.New(refusal.Error.Message), "%s", refusal.Error.Hint)
 }
 
 // unreachable says why the server could not be asked.

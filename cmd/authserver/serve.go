@@ -114,7 +114,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 		return fmt.Errorf("branding: %w", err)
 	}
 	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = opened, manager, log, registry
-	serverConfig.NotBefore = guarded.NotBefore
+	serverConfig.NotBefore, serverConfig.Backup = guarded.NotBefore, opened.backup
 	server, err := authserver.New(serverConfig)
 	if err != nil {
 		return err

@@ -60,19 +60,30 @@ type operation struct {
 	done   chan struct{}
 }
 
+// ErrInUse says that another process has the file open.
+var ErrInUse = errors.New("in use by another authserver process")
+
 // Open opens the store in a file, which it creates with mode 0600 if it does not
 // exist. While another process has the file open, it fails within a second.
 func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
+	var file *os.File
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("opening the store: %s is in use by another authserver process; "+
-			"the embedded store serves one process at a time: stop the other one, or use Redis for several", path)
+		return nil, fmt.Errorf("opening the store: %s is %w; "+
+			"the embedded store serves one process at a time: stop the other one, or use Redis for several", path, ErrInUse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", path, err)
+	}
+	if err := inPlace(file, path); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", path, err), db.Close())
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{records, counters, indexes, logs, expiries} {
@@ -95,6 +106,20 @@ func Open(path string) (*Store, error) {
 	}
 	go s.write()
 	return s, nil
+}
+
+// inPlace returns an error if another file has come to path since file was opened, as
+// when a backup was restored while this process waited for the lock.
+func inPlace(file *os.File, path string) error {
+	opened, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	present, err := os.Stat(path)
+	if err == nil && !os.SameFile(opened, present) {
+		err = errors.New("the file was replaced while it was opened; try again")
+	}
+	return err
 }
 
 // syncDirectory makes a new file's name durable.

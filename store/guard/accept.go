@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -79,4 +80,28 @@ func Accept(ctx context.Context, inner store.Store, directory string) error {
 		return err
 	}
 	return writeMark(filepath.Join(directory, fileName), found)
+}
+
+// Restored makes a directory expect more of the store than it has, so that it is not
+// used until an operator accepts it: it was restored from a backup, and nobody can tell
+// what happened since that was made.
+func Restored(ctx context.Context, inner store.Store, directory string) (Standing, error) {
+	name := filepath.Join(directory, fileName)
+	known, err := readMark(name)
+	if err != nil {
+		return Standing{}, err
+	}
+	found, err := find(ctx, inner)
+	if err == nil && !found.exists() {
+		err = errors.New("no server has used it")
+	}
+	if err != nil {
+		return Standing{}, fmt.Errorf("asking the store who it is: %w", err)
+	}
+	expected := found
+	expected.Mark, expected.Ticked = max(known.Mark, found.Mark)+1, time.Now().UnixMilli()
+	if err := writeMark(name, expected); err != nil {
+		return Standing{}, err
+	}
+	return Inspect(ctx, inner, directory)
 }
