@@ -110,11 +110,7 @@ func (s *Server) disableClient(ctx context.Context, id, reason string) error {
 	if err := s.updateClient(ctx, id, func(c *storedClient) error { c.Disabled = true; return nil }); err != nil {
 		return err
 	}
-	// An instance that cannot reach the store may believe in the client for so long.
-	if err := s.endClientUntil(ctx, id, reason, time.Now().Add(believedStale+time.Second)); err != nil {
-		return unavailable(err)
-	}
-	return nil
+	return unavailableUnless(s.endClient(ctx, id, reason), "disabling a client")
 }
 
 // removeClient ends a stored client and removes every trace of it but the epoch that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"authserver/store"
@@ -100,6 +101,29 @@ func (k knownClient) active() (*client, error) {
 func (d *clientDirectory) epoch(ctx context.Context, id string) (epoch, error) {
 	known, err := d.lookUp(ctx, id)
 	return known.epoch, err
+}
+
+// confirmedEpoch is epoch as the store says it now, or said it within a second.
+func (d *clientDirectory) confirmedEpoch(ctx context.Context, id string) (epoch, error) {
+	if !isClientID(id) {
+		return epoch{}, errNoClient
+	}
+	known, _, err := d.lookups.confirmed(ctx, id)
+	if err != nil {
+		return epoch{}, unavailable(fmt.Errorf("looking up a client: %w", err))
+	}
+	return known.epoch, nil
+}
+
+// latestEpoch is the number of the epoch of a client as far as it is known, also when
+// the store has not answered for long. A token that names an epoch that has ended is
+// dead: that does no harm.
+func (d *clientDirectory) latestEpoch(ctx context.Context, id string) uint64 {
+	known, _, err := d.lookups.within(ctx, id, math.MaxInt64)
+	if err != nil {
+		return 0
+	}
+	return known.epoch.number
 }
 
 func (d *clientDirectory) lookUp(ctx context.Context, id string) (knownClient, error) {

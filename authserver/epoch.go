@@ -16,7 +16,8 @@ type epoch struct {
 	// authenticated at that instant or before is dead.
 	NotBefore int64 `json:"not_before"`
 	// number counts epochs: it is the version of the record. A grant remembers the
-	// one that it was made in, so that it does not matter how clocks differ.
+	// one that it was made in, and its tokens name it, so that it does not matter how
+	// clocks differ.
 	number uint64
 }
 
@@ -46,14 +47,15 @@ func readEpoch(record store.Record, notBefore int64) (epoch, error) {
 }
 
 // beginEpoch ends what began at notBefore or earlier. It never moves an epoch back.
-func (s *Server) beginEpoch(ctx context.Context, level, id string, notBefore int64) error {
+func (s *Server) beginEpoch(ctx context.Context, level, id string, notBefore int64) (epoch, error) {
 	table := store.Table[epoch]{Store: s.store, Name: "epoch"}
-	_, _, err := table.Update(ctx, level+"/"+id, time.Now().Add(longestGrant), func(e *epoch) error {
+	begun, record, err := table.Update(ctx, level+"/"+id, time.Now().Add(longestGrant), func(e *epoch) error {
 		e.NotBefore = max(e.NotBefore+1, notBefore) // user.authTime may have gone one ahead
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ending all of a %s: %w", level, err)
+		return epoch{}, fmt.Errorf("ending all of a %s: %w", level, err)
 	}
-	return nil
+	begun.number = record.Version
+	return begun, nil
 }

@@ -52,7 +52,8 @@ type Grant struct {
 	UserInfoClaims []string `cbor:"11,keyasint,omitempty"`
 	ClientEpoch    uint64   `cbor:"12,keyasint,omitempty"` // number of the client's epoch that it was made in
 	Created        int64    `cbor:"13,keyasint"`
-	Expires        int64    `cbor:"14,keyasint"` // refreshes never prolong it
+	Expires        int64    `cbor:"14,keyasint"`           // refreshes never prolong it
+	SubjectEpoch   uint64   `cbor:"15,keyasint,omitempty"` // number of the user's; 0 also where an earlier version made it
 }
 
 // grantFields is Grant without its methods.
@@ -110,7 +111,7 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	}
 	expires = earlier(expires, end)
 	grant.ClientID, grant.Created, grant.Expires = c.id, max(now.Unix(), s.notBefore()+1), end.Unix()
-	grant.ClientEpoch = before.epoch.number
+	grant.ClientEpoch, grant.SubjectEpoch = before.epoch.number, before.user.epoch.number
 	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
 	}

@@ -35,8 +35,7 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if claims.ClientID != c.id {
 		return Authorization{}, invalidGrant("the refresh token was issued to another client")
 	}
-	before, err := s.presumed(ctx, c.id, claims.Subject)
-	if err != nil {
+	if _, err := s.presumed(ctx, c.id, claims.Subject); err != nil {
 		return Authorization{}, err
 	}
 	allowed := slices.DeleteFunc(strings.Fields(claims.Scope), func(one string) bool { return !slices.Contains(c.scopes, one) })
@@ -53,17 +52,13 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if err != nil {
 		return Authorization{}, err
 	}
-	switch { // it moved, and is dead all the same
-	case grant.ClientEpoch < before.epoch.number:
-		return Authorization{}, errGrantEnded.because(errors.New("of an epoch of the client that has ended"))
-	case before.user.ended(grant.AuthTime):
-		return Authorization{}, errGrantEnded.because(errors.New("all of the user was ended since he signed in"))
-	case grant.Created <= s.notBefore():
-		return Authorization{}, errGrantEnded.because(errors.New("the store has lost something since, and was accepted"))
+	u, err := g.confirm(ctx, grant)
+	if err != nil { // it moved, and is dead all the same
+		return Authorization{}, err
 	}
 	s.metrics.refreshes.WithLabelValues(outcome).Inc()
 	authorization := Authorization{
-		GrantID: claims.GrantID, Grant: grant, User: before.user, Scope: scope, Resource: resource,
+		GrantID: claims.GrantID, Grant: grant, User: u, Scope: scope, Resource: resource,
 		TokenID:  derivedID(claims.GrantID, record.Version, resource, scope),
 		IssuedAt: record.Changed,
 		Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},
@@ -72,6 +67,26 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 		authorization.TokenID, authorization.IssuedAt, authorization.Refresh = newID(), time.Now(), nil
 	}
 	return authorization, nil
+}
+
+// confirm refuses a grant that has ended by what the store says now: it has just
+// answered, so that what it said before a partition is not good enough any more. Who
+// was asked for within a second is not asked for again.
+func (g refreshTokenGrant) confirm(ctx context.Context, grant Grant) (user, error) {
+	u, err := g.server.users.confirmed(ctx, grant.Subject)
+	if errors.Is(err, errNoUser) {
+		return user{}, errUserGone.because(err)
+	} else if err != nil {
+		return user{}, err
+	}
+	epoch, err := g.server.clients.confirmedEpoch(ctx, grant.ClientID)
+	if err != nil {
+		return user{}, err
+	}
+	if err := g.server.grantEnded(grant, epoch, u); err != nil {
+		return user{}, errGrantEnded.because(err)
+	}
+	return u, nil
 }
 
 // move takes the grant from the token's generation to the next and returns its

@@ -43,16 +43,22 @@ func remember[T any](load func(ctx context.Context, key string) (T, bool, error)
 
 // get returns the value of key and whether it exists.
 func (m *remembered[T]) get(ctx context.Context, key string) (T, bool, error) {
+	return m.within(ctx, key, believedStale)
+}
+
+// within is get that believes the last answer for another time while the store does
+// not answer.
+func (m *remembered[T]) within(ctx context.Context, key string, stale time.Duration) (T, bool, error) {
 	var none T
 	m.mu.Lock()
 	answer := m.entry(key)
 	age := time.Since(answer.asked)
 	trouble := !answer.failed.IsZero()
-	if answer.asking == nil && age >= believed && (!trouble || time.Since(answer.failed) >= believed || age >= believedStale) {
+	if answer.asking == nil && age >= believed && (!trouble || time.Since(answer.failed) >= believed || age >= stale) {
 		answer.asking = make(chan struct{})
 		go m.ask(context.WithoutCancel(ctx), key, answer)
 	}
-	if age < believed || trouble && age < believedStale { // nobody waits for a store in trouble
+	if age < believed || trouble && age < stale { // nobody waits for a store in trouble
 		defer m.mu.Unlock()
 		return answer.value, answer.exists, nil
 	}
@@ -65,7 +71,7 @@ func (m *remembered[T]) get(ctx context.Context, key string) (T, bool, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if answer.err != nil && time.Since(answer.asked) >= believedStale {
+	if answer.err != nil && time.Since(answer.asked) >= stale {
 		return none, false, answer.err
 	}
 	return answer.value, answer.exists, nil
@@ -106,6 +112,12 @@ func (m *remembered[T]) ask(ctx context.Context, key string, answer *remembrance
 	}
 	close(answer.asking)
 	answer.asking = nil
+}
+
+// confirmed is get that believes nothing for longer than a second: what the store
+// does not confirm is an error.
+func (m *remembered[T]) confirmed(ctx context.Context, key string) (T, bool, error) {
+	return m.within(ctx, key, 0)
 }
 
 // forget makes the next get ask the store.

@@ -9,6 +9,7 @@ import (
 
 	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
+	"authserver/keys"
 	"authserver/store"
 )
 
@@ -23,8 +24,8 @@ const revocationLog = "revocations"
 const revocationVersion = 1
 
 // revocationSlack is how much longer than the longest token's lifetime a
-// revocation matters: the verifiers' leeway, and clocks that differ.
-const revocationSlack = 3 * time.Minute
+// revocation matters: the verifiers' leeway of a minute at most, and clocks that differ.
+const revocationSlack = keys.ClockSkew + time.Minute
 
 // revocation says what has ended: exactly one of a token, a grant, a session, a
 // subject, a client, a key or everything. It is the event in the log, and the record of a
@@ -39,6 +40,7 @@ type revocation struct {
 	Key     string `json:"kid,omitempty"`       // all tokens that a key signed
 	All     bool   `json:"all,omitempty"`       // all tokens that were issued at or before Before
 	Before  int64  `json:"before,omitempty"`    // At when absent
+	Epoch   uint64 `json:"epoch,omitempty"`     // of the user or the client: instead of Before, all tokens of earlier ones
 	Reason  string `json:"reason"`
 	At      int64  `json:"at"`
 	Until   int64  `json:"until"` // when the last token that it ends is accepted nowhere any more
@@ -174,45 +176,40 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 	if err := s.tell(ctx, securityEvent{Type: sessionRevoked, Subject: subject, Reason: reason}); err != nil {
 		return err
 	}
-	if err := s.beginEpoch(ctx, subjectEpoch, subject, time.Now().Unix()); err != nil {
+	// Grants of an earlier epoch are dead where they are met, and their tokens say that
+	// they are of it. So nothing depends on when which of them goes, and to delete very
+	// many may take its time.
+	begun, err := s.beginEpoch(ctx, subjectEpoch, subject, time.Now().Unix())
+	if err != nil {
 		return err
 	}
 	s.users.changed(subject)
-	// From here on his grants are dead where they are met: here at once, elsewhere when
-	// what was believed for a second is asked again. To delete very many takes longer,
-	// and verifiers are told meanwhile.
-	early := time.AfterFunc(believed, func() {
-		if err := s.publish(context.WithoutCancel(ctx), revocation{Subject: subject, Reason: reason}); err != nil {
-			s.log.Warn("the end of all of a user is logged later", "sub", subject, "error", err.Error())
-		}
-	})
-	defer early.Stop()
+	if err := s.publish(ctx, revocation{Subject: subject, Before: begun.NotBefore, Epoch: begun.number, Reason: reason}); err != nil {
+		return err
+	}
 	if err := s.deleteGrants(ctx, subject); err != nil {
 		return fmt.Errorf("ending all of a user: %w", err)
 	}
-	// The grants are gone, so nothing can be refreshed from here on.
-	return s.publish(ctx, revocation{Subject: subject, Before: time.Now().Unix(), Reason: reason})
+	for _, one := range sessions {
+		if one.AuthTime > begun.NotBefore { // begun where the clock is ahead of this one
+			if err := s.endSession(ctx, subject, one.ID, reason); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
-
-// clientMargin is how far ahead the epoch of a client begins: another instance may
-// believe the one before for so long, and issue tokens in it.
-const clientMargin = believed + time.Second
 
 // endClient ends all grants and tokens that a client has now, however many: grants
-// of an earlier epoch are dead where they are met.
+// of an earlier epoch are dead where they are met. Another instance may believe the
+// epoch before for a while; what it issues in it is dead already.
 func (s *Server) endClient(ctx context.Context, clientID, reason string) error {
-	return s.endClientUntil(ctx, clientID, reason, time.Now().Add(clientMargin))
-}
-
-// endClientUntil is endClient for what the client gets until an instant in the near
-// future as well.
-func (s *Server) endClientUntil(ctx context.Context, clientID, reason string, end time.Time) error {
-	before := end.Unix()
-	if err := s.beginEpoch(ctx, clientEpoch, clientID, before); err != nil {
+	begun, err := s.beginEpoch(ctx, clientEpoch, clientID, time.Now().Unix())
+	if err != nil {
 		return err
 	}
 	s.clients.changed(clientID)
-	return s.publish(ctx, revocation{Client: clientID, Before: before, Reason: reason})
+	return s.publish(ctx, revocation{Client: clientID, Before: begun.NotBefore, Epoch: begun.number, Reason: reason})
 }
 
 // deleteGrants deletes all grants of a user.
@@ -248,7 +245,7 @@ func (s *Server) deleteGrant(ctx context.Context, subject, grantID string) error
 // endToken ends one access token.
 func (s *Server) endToken(ctx context.Context, claims accesstoken.Claims, reason string) error {
 	r := revocation{Token: claims.ID, Reason: reason, At: time.Now().Unix(), Until: claims.Expires}
-	err := s.revoked.Create(ctx, claims.ID, r, time.Unix(claims.Expires, 0).Add(time.Minute))
+	err := s.revoked.Create(ctx, claims.ID, r, time.Unix(claims.Expires, 0).Add(revocationSlack))
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("revoking an access token: %w", err)
 	}
@@ -326,6 +323,11 @@ func EndAll(ctx context.Context, s store.Store) error {
 	return nil
 }
 
+// epochsNamed is how many of the epochs before the one that has begun go to the
+// verifiers. One would do, were each of them logged: an instance may be killed, or the
+// store go away, between the beginning of an epoch and that.
+const epochsNamed = 16
+
 // longestKept is longer than any configuration lets a token live that others verify.
 const longestKept = 25 * time.Hour
 
@@ -353,8 +355,14 @@ func (s *Server) entries(event []byte) (r revocation, entries feed.Entries, unde
 	add(feed.Token, r.Token, 0)
 	add(feed.Grant, r.Grant, 0)
 	add(feed.Session, r.Session, 0)
-	add(feed.Subject, r.Subject, r.Before)
-	add(feed.Client, r.Client, r.Before)
+	if r.Epoch == 0 { // of a version that did not count them
+		add(feed.Subject, r.Subject, r.Before)
+		add(feed.Client, r.Client, r.Before)
+	}
+	for number := r.Epoch - min(r.Epoch, epochsNamed); number < r.Epoch; number++ {
+		add(feed.SubjectEpoch, feed.EpochOf(r.Subject, number), 0)
+		add(feed.ClientEpoch, feed.EpochOf(r.Client, number), 0)
+	}
 	add(feed.KeyID, r.Key, 0)
 	if r.All {
 		add(feed.Issuer, s.issuer, r.Before)

@@ -107,7 +107,8 @@ func TestSignInMeanwhile(t *testing.T) {
 		// As a reset or a change that an operator makes, seconds before the session has begun.
 		"all ended": func(s *Server, _ *browser) error {
 			defer s.users.changed("alice-1")
-			return s.beginEpoch(t.Context(), subjectEpoch, "alice-1", past(10*time.Second))
+			_, err := s.beginEpoch(t.Context(), subjectEpoch, "alice-1", past(10*time.Second))
+			return err
 		},
 		"disabled":     func(s *Server, _ *browser) error { return s.disableUser(t.Context(), "alice-1", "test") },
 		"first factor": func(s *Server, _ *browser) error { return enrol(t, s, "alice-1") },

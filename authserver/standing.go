@@ -111,7 +111,7 @@ func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims)
 	case found.records[0].Exists():
 		return holder{}, false, nil
 	case byClientItself(claims): // no grant stands behind it
-		return holder{}, claims.IssuedAt > found.epoch.NotBefore, nil
+		return holder{}, claims.ClientEpoch >= found.epoch.number && claims.IssuedAt > s.notBefore(), nil
 	}
 	grant, live, err := s.grantLive(found.records[1], found)
 	return holder{found.user, grant}, live, err
@@ -124,6 +124,19 @@ func (s *Server) grantLive(record store.Record, behind standing) (Grant, bool, e
 		return Grant{}, false, nil
 	}
 	grant, err := s.grants.Decode(record)
-	live := grant.ClientEpoch >= behind.epoch.number && !behind.user.ended(grant.AuthTime) && grant.Created > s.notBefore()
-	return grant, err == nil && live, err
+	return grant, err == nil && s.grantEnded(grant, behind.epoch, behind.user) == nil, err
+}
+
+// grantEnded says what has ended a grant whose record is there: all of its client or
+// of its user was ended, or the store has lost something since.
+func (s *Server) grantEnded(grant Grant, client epoch, u user) error {
+	switch {
+	case grant.ClientEpoch < client.number:
+		return errors.New("of an epoch of the client that has ended")
+	case grant.SubjectEpoch < u.epoch.number && (grant.SubjectEpoch > 0 || grant.AuthTime != 0 && u.ended(grant.AuthTime)):
+		return errors.New("of an epoch of the user that has ended")
+	case grant.Created <= s.notBefore():
+		return errors.New("the store has lost something since, and was accepted")
+	}
+	return nil
 }

@@ -94,6 +94,8 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 		AMR:          a.Grant.AMR,
 		SessionID:    a.Grant.SessionID,
 		Confirmation: a.Grant.Confirmation,
+		ClientEpoch:  a.Grant.ClientEpoch,
+		SubjectEpoch: a.Grant.SubjectEpoch,
 	}
 	if slices.Contains(a.Scope, "profile") {
 		claims.PreferredUsername = a.User.username

@@ -79,6 +79,15 @@ func (d *userDirectory) bySubject(ctx context.Context, subject string) (user, er
 	return known.active()
 }
 
+// confirmed is bySubject as the store says it now, or said it within a second.
+func (d *userDirectory) confirmed(ctx context.Context, subject string) (user, error) {
+	known, _, err := d.lookups.confirmed(ctx, subject)
+	if err != nil {
+		return user{}, unavailable(fmt.Errorf("looking up a user: %w", err))
+	}
+	return known.active()
+}
+
 func (k knownUser) active() (user, error) {
 	switch {
 	case !k.exists:

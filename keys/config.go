@@ -31,6 +31,11 @@ type Store interface {
 	Entries(ctx context.Context) iter.Seq2[[]byte, error]
 }
 
+// ClockSkew is the most that two clocks may differ by, of instances, stores and
+// verifiers: each is right within two minutes. docs/operating.md and SECURITY.md ask
+// operators for that.
+const ClockSkew = 4 * time.Minute
+
 // Config says where the keys are and what is promised about them. Zero durations
 // take their defaults.
 type Config struct {
@@ -61,7 +66,7 @@ type Config struct {
 	TokenLifetime   time.Duration
 	RefreshLifetime time.Duration
 
-	Skew      time.Duration // bound between any two clocks, of instances and verifiers: each may be off by half; 4m
+	Skew      time.Duration // bound between any two clocks, of instances and verifiers: each may be off by half; ClockSkew
 	Lease     time.Duration // how long an instance signs without having read the store; 30s
 	PollEvery time.Duration // how often an instance reads the store; 1s
 
@@ -94,7 +99,7 @@ func (c Config) withDefaults() Config {
 		{&c.CacheFor, 10 * time.Minute},
 		{&c.TokenLifetime, time.Hour},
 		{&c.RefreshLifetime, 365 * 24 * time.Hour},
-		{&c.Skew, 4 * time.Minute},
+		{&c.Skew, ClockSkew},
 		{&c.Lease, 30 * time.Second},
 		{&c.PollEvery, time.Second},
 	} {

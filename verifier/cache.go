@@ -13,6 +13,7 @@ type entry struct {
 	claims   Claims // shared; callers get copies
 	key      *trustedKey
 	subjects atomic.Pointer[feed.Subjects] // made when they are asked for
+	epochs   [2]uint64                     // of the client and of the subject
 	earliest int64                         // seconds: iat or nbf, whichever is later
 	expires  time.Time
 

@@ -73,7 +73,7 @@ func (e *entry) revocable() feed.Subjects {
 	}
 	c := &e.claims
 	made := feed.SubjectsOf(e.key.ID, &accesstoken.Claims{ID: c.ID, GrantID: c.GrantID, SessionID: c.SessionID, Subject: c.Subject,
-		ClientID: c.ClientID, Issuer: c.Issuer, IssuedAt: c.IssuedAt.Unix()})
+		ClientID: c.ClientID, Issuer: c.Issuer, IssuedAt: c.IssuedAt.Unix(), ClientEpoch: e.epochs[0], SubjectEpoch: e.epochs[1]})
 	e.subjects.Store(&made)
 	return made
 }
@@ -81,6 +81,7 @@ func (e *entry) revocable() feed.Subjects {
 // what a person may read instead of the claim's name.
 var revokedWhat = map[feed.Level]string{
 	feed.Token: "the token", feed.Grant: "the token's grant", feed.Session: "the user's session", feed.Subject: "all that the user had",
+	feed.SubjectEpoch: "all that the user had", feed.ClientEpoch: "all that the client had",
 	feed.Client: "all that the client had", feed.KeyID: "the key that signed the token", feed.Issuer: "all that the issuer had signed",
 }
 

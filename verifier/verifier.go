@@ -226,7 +226,8 @@ func (v *Verifier) examine(ctx context.Context, token string) (*entry, error) {
 	if err := v.check(&claims); err != nil {
 		return nil, err
 	}
-	e := &entry{key: key, earliest: max(claims.IssuedAt, claims.NotBefore), expires: time.Unix(claims.Expires, 0)}
+	e := &entry{key: key, earliest: max(claims.IssuedAt, claims.NotBefore), expires: time.Unix(claims.Expires, 0),
+		epochs: [2]uint64{claims.ClientEpoch, claims.SubjectEpoch}}
 	e.claims.fill(&claims, payload)
 	return e, nil
 }

@@ -28,6 +28,10 @@ type Claims struct {
 	Roles             []string      `json:"roles,omitempty"` // RFC 9068 §2.2.3.1
 	Confirmation      *Confirmation `json:"cnf,omitempty"`   // RFC 7800
 	Status            *Status       `json:"status,omitempty"`
+	// The epochs of the client and of the user that the token belongs to; 0 before all
+	// of theirs was ended for the first time. See package feed.
+	ClientEpoch  uint64 `json:"client_epoch,omitempty"`
+	SubjectEpoch uint64 `json:"sub_epoch,omitempty"`
 
 	NotBefore int64 `json:"nbf,omitempty"` // of other issuers; ours never set it
 }

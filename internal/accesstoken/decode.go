@@ -56,6 +56,10 @@ func (c *Claims) set(name, value string) (err error) {
 	case "status":
 		c.Status = new(Status)
 		err = intake.Members(value, c.Status.set)
+	case "client_epoch":
+		c.ClientEpoch, err = number(value)
+	case "sub_epoch":
+		c.SubjectEpoch, err = number(value)
 	case "cnf":
 		c.Confirmation = new(Confirmation)
 		err = intake.Members(value, c.Confirmation.set)
@@ -95,6 +99,15 @@ func (e *StatusListEntry) set(name, value string) (err error) {
 		e.URI, err = intake.Text(value)
 	}
 	return err
+}
+
+// number reads a count.
+func number(value string) (uint64, error) {
+	n, err := intake.Integer(value)
+	if err == nil && n < 0 {
+		err = fmt.Errorf("%w: an epoch is %d", intake.ErrMalformed, n)
+	}
+	return uint64(n), err
 }
 
 func audience(value string) (Audience, error) {

@@ -17,7 +17,7 @@ func fill(t *testing.T, v reflect.Value) {
 		v.SetString("text \"\u00e9\n")
 	case reflect.Int64:
 		v.SetInt(1795488000)
-	case reflect.Uint32:
+	case reflect.Uint32, reflect.Uint64:
 		v.SetUint(131071)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -55,7 +55,7 @@ func TestDecodeRefuses(t *testing.T) {
 	for _, payload := range []string{
 		`{"iss":null}`, `{"iss":1}`, `{"exp":"1"}`, `{"exp":1.5}`, `{"exp":1e9}`, `{"exp":null}`, `{"exp":99999999999999999999}`,
 		`{"aud":1}`, `{"aud":[1]}`, `{"aud":[["a"]]}`, `{"aud":null}`, `{"roles":"admin"}`, `{"roles":[null]}`, `{"scope":["a"]}`,
-		`{"status":{"status_list":{"idx":-1}}}`, `{"status":{"status_list":{"idx":4294967296}}}`, `{"status":[]}`, `{"cnf":"x"}`, `{"cnf":{"jkt":1}}`, `{"cnf":null}`, `{"sub":"a","sub":"b"}`, `{"sub":"a","s\u0075b":"b"}`, `{"s\u0075b":"a","sub":"b"}`, `{"x":{"y":1,"\u0079":2}}`, `{"sub":"a"}x`, `[]`, ``,
+		`{"status":{"status_list":{"idx":-1}}}`, `{"status":{"status_list":{"idx":4294967296}}}`, `{"status":[]}`, `{"client_epoch":-1}`, `{"sub_epoch":"1"}`, `{"cnf":"x"}`, `{"cnf":{"jkt":1}}`, `{"cnf":null}`, `{"sub":"a","sub":"b"}`, `{"sub":"a","s\u0075b":"b"}`, `{"s\u0075b":"a","sub":"b"}`, `{"x":{"y":1,"\u0079":2}}`, `{"sub":"a"}x`, `[]`, ``,
 	} {
 		if claims, err := Decode([]byte(payload)); err == nil {
 			t.Errorf("%s: %+v", payload, claims)

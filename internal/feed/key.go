@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"time"
 
 	"authserver/internal/accesstoken"
@@ -24,7 +25,21 @@ const (
 	Client  Level = "client_id"
 	KeyID   Level = "kid"
 	Issuer  Level = "iss" // all tokens of the issuer
+	// One epoch of a client or a subject; see EpochOf.
+	ClientEpoch  Level = "client_epoch"
+	SubjectEpoch Level = "sub_epoch"
 )
+
+// EpochOf is the value at the levels ClientEpoch and SubjectEpoch: whose epoch it is,
+// and its number. Each time that all of a client or a subject is ended, the next epoch
+// begins, and a token names the one that it belongs to. So it does not matter by whose
+// clock it was issued.
+func EpochOf(id string, number uint64) string {
+	if id == "" {
+		return ""
+	}
+	return id + "\x00" + strconv.FormatUint(number, 10)
+}
 
 // Key stands for one revoked thing: the first eight bytes, big-endian, of the
 // SHA-256 of the level's name, a zero byte and the value. Two things share a key
@@ -75,11 +90,12 @@ func (s *Subjects) UnmarshalText(text []byte) error {
 	return nil
 }
 
-var levels = [...]Level{Token, Grant, Session, Subject, Client, KeyID, Issuer}
+var levels = [...]Level{Token, Grant, Session, Subject, Client, KeyID, Issuer, ClientEpoch, SubjectEpoch}
 
 // SubjectsOf returns the keys of an access token that kid signed.
 func SubjectsOf(kid string, claims *accesstoken.Claims) Subjects {
-	values := [len(levels)]string{claims.ID, claims.GrantID, claims.SessionID, claims.Subject, claims.ClientID, kid, claims.Issuer}
+	values := [len(levels)]string{claims.ID, claims.GrantID, claims.SessionID, claims.Subject, claims.ClientID, kid, claims.Issuer,
+		EpochOf(claims.ClientID, claims.ClientEpoch), EpochOf(claims.Subject, claims.SubjectEpoch)}
 	s := Subjects{issuedAt: seconds(claims.IssuedAt)}
 	for i, level := range levels {
 		s.keys[i] = KeyOf(level, values[i])

@@ -12,7 +12,7 @@ import (
 	"authserver/internal/accesstoken"
 )
 
-var claims = accesstoken.Claims{Issuer: "https://auth.example.com", ID: "j", GrantID: "g", SessionID: "s", Subject: "alice", ClientID: "web", IssuedAt: 1000}
+var claims = accesstoken.Claims{Issuer: "https://auth.example.com", ID: "j", GrantID: "g", SessionID: "s", Subject: "alice", ClientID: "web", IssuedAt: 1000, ClientEpoch: 2}
 
 func entry(level Level, value string, before int64) Entry {
 	return NewEntry(level, value, time.Minute, before)
@@ -36,6 +36,11 @@ func TestLevels(t *testing.T) {
 		{entry(Client, "web", 999), ""},
 		{entry(Issuer, "https://auth.example.com", 1000), Issuer},
 		{entry(Issuer, "https://auth.example.com", 999), ""},
+		{entry(SubjectEpoch, EpochOf("alice", 0), 0), SubjectEpoch},
+		{entry(SubjectEpoch, EpochOf("alice", 1), 0), ""},
+		{entry(ClientEpoch, EpochOf("web", 2), 0), ClientEpoch},
+		{entry(ClientEpoch, EpochOf("web", 1), 0), ""},
+		{entry(ClientEpoch, EpochOf("alice", 0), 0), ""},
 		{entry(Token, "g", 0), ""}, // one level's value at another
 		{entry(Grant, "j", 0), ""},
 		{entry(Session, "other", 0), ""},
