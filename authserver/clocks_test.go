@@ -18,13 +18,14 @@ import (
 // fast is a store whose clock is ahead of the instances' clocks.
 type fast struct {
 	store.Store
-	by time.Duration
+	by   time.Duration
+	held time.Duration // since what it answers with was written
 }
 
 func (f fast) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
 	record, err := f.Store.Swap(ctx, key, version, value, expires)
 	if record.Exists() {
-		record.Changed = record.Changed.Add(f.by)
+		record.Changed, record.Now = record.Changed.Add(f.by), record.Now.Add(f.by+f.held)
 	}
 	return record, err
 }
@@ -37,7 +38,7 @@ func fastServer(t *testing.T, by time.Duration) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { opened.Close() })
-	s := insideServer(t, fast{opened, by}, keys.MasterKey{})
+	s := insideServer(t, fast{Store: opened, by: by}, keys.MasterKey{})
 	if err := PutUser(t.Context(), s.store, "bob", "bob", s.passwords.nobody.String(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -267,5 +268,27 @@ func TestClientCredentialsWithoutStore(t *testing.T) {
 	cancel() // nobody waits
 	if number := s.clients.latestEpoch(ended, "web"); number != 1 {
 		t.Errorf("an hour without the store, the epoch is %d", number)
+	}
+}
+
+// ATTACKS RT-04: the retry window is as long as it is, also where the store's clock is
+// ahead of the instance's or behind it.
+func TestRetryWindowWhateverTheClocks(t *testing.T) {
+	for _, off := range []time.Duration{2 * time.Minute, -2 * time.Minute} {
+		s := fastServer(t, off)
+		window := time.Minute
+		s.tokens.RetryWindow = &window
+		_, raw := issued(t, s, bobsGrant(t, s), 0)
+		first := refreshed(t, s, raw)
+		if again := refreshed(t, s, raw); again.TokenID != first.TokenID {
+			t.Errorf("%s off: a repetition is another", off)
+		}
+		late := s.store.(fast)
+		late.held = window // as if so long had passed since
+		s.grants.Store = late
+		_, err := refreshTokenGrant{s}.Authorize(t.Context(), tokenRequest{client: s.clients.configured["web"], form: form{url.Values{"refresh_token": {raw}}}})
+		if refusal := (*Error)(nil); !errors.As(err, &refusal) || refusal.Code != "invalid_grant" {
+			t.Errorf("%s off: a repetition after the window: %v", off, err)
+		}
 	}
 }

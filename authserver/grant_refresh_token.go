@@ -109,7 +109,7 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 		return Grant{}, store.Record{}, "", errGrantEnded.because(errNoGrant)
 	case !errors.Is(err, store.ErrConflict):
 		return Grant{}, store.Record{}, "", unavailable(fmt.Errorf("moving a grant: %w", err))
-	case record.Version == claims.Generation+1 && time.Since(record.Changed) < *s.tokens.RetryWindow:
+	case record.Version == claims.Generation+1 && s.mayRetry(record):
 		return grant, record, "retried", nil
 	case record.Version < claims.Generation:
 		// A genuine token newer than the record: the store has lost what it
@@ -118,6 +118,13 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 		return Grant{}, store.Record{}, "", errGrantEnded.because(errors.New("the store is older than the token"))
 	}
 	return Grant{}, store.Record{}, "", g.theft(ctx, claims, record)
+}
+
+// mayRetry reports whether a record moved within the retry window, by the clock that
+// says both when it did and what time it is: the store's.
+func (s *Server) mayRetry(record store.Record) bool {
+	age := record.Now.Sub(record.Changed)
+	return age >= 0 && age < *s.tokens.RetryWindow
 }
 
 // theft ends a grant of which an outdated refresh token was presented (RFC 9700

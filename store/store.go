@@ -63,6 +63,10 @@ type Record struct {
 	Changed time.Time
 	// Expires is when the record ceases to exist, in milliseconds resolution.
 	Expires time.Time
+	// Now is the store's clock when Swap answered, never before Changed: their
+	// difference is the age of this version, whatever clock the caller has. Other
+	// methods leave it zero.
+	Now time.Time
 }
 
 // Exists reports whether r is a live record.

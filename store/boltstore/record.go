@@ -105,17 +105,16 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 		}
 		if present.Version != version {
 			result = present
+			result.Now = later(now, present.Changed)
 			return store.ErrConflict
 		}
 		if value == nil {
 			value = present.Value
 		}
-		if now.Before(present.Changed) { // the clock went back
-			now = present.Changed
-		}
+		now = later(now, present.Changed)
 		result = store.Record{
 			Version: version + 1, Value: bytes.Clone(value),
-			Changed: now.Truncate(time.Millisecond), Expires: expires.Truncate(time.Millisecond),
+			Changed: now.Truncate(time.Millisecond), Expires: expires.Truncate(time.Millisecond), Now: now,
 		}
 		if err := putRecord(tx, key, result); err != nil || !expires.Before(present.Expires) {
 			return err // the sweeper finds the older entry and files it anew
@@ -145,6 +144,14 @@ func check(key string, value []byte, expires time.Time) error {
 		return err
 	}
 	return store.CheckValue(value, expires)
+}
+
+// later guards against a clock that went back.
+func later(now, changed time.Time) time.Time {
+	if now.Before(changed) {
+		return changed
+	}
+	return now
 }
 
 func either(err, otherwise error) error {

@@ -123,7 +123,7 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 		return store.Record{}, err
 	}
 	answer, _ := result.([]any)
-	if len(answer) != 2 {
+	if len(answer) != 3 {
 		return store.Record{}, fmt.Errorf("asking Redis: unexpected answer %T", result)
 	}
 	if answer[0] == int64(-1) {
@@ -131,6 +131,9 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 	}
 	encoded, _ := answer[1].(string)
 	record, err := decodeRecord([]byte(encoded))
+	if now, ok := answer[2].(int64); ok {
+		record.Now = time.UnixMilli(now)
+	}
 	if err == nil && answer[0] == int64(0) {
 		err = store.ErrConflict
 	}

@@ -41,24 +41,24 @@ redis.call('SET', KEYS[1], ARGV[1] .. struct.pack('>I8I8I8', 1, now, expires) ..
 return 1`)
 
 // swapScript: ARGV operation, version, expires, keep (1 or 0), value. Answers
-// {outcome, record}: 1 swapped, 0 another version, -1 no record.
+// {outcome, record, now}: 1 swapped, 0 another version, -1 no record.
 var swapScript = redis.NewScript(now + touch + `
 local present = redis.call('GET', KEYS[1])
-if not present then return {-1, ''} end
+if not present then return {-1, '', now} end
 local version, changed = struct.unpack('>I8I8', present, 9)
+if now < changed then now = changed end
 local wanted = tonumber(ARGV[2])
 if version ~= wanted then
   touch()
-  if version == wanted + 1 and string.sub(present, 1, 8) == ARGV[1] then return {1, present} end
-  return {0, present}
+  if version == wanted + 1 and string.sub(present, 1, 8) == ARGV[1] then return {1, present, now} end
+  return {0, present, now}
 end
-if now < changed then now = changed end
 local value = ARGV[5]
 if ARGV[4] == '1' then value = string.sub(present, 33) end
 local expires = tonumber(ARGV[3])
 local record = ARGV[1] .. struct.pack('>I8I8I8', version + 1, now, expires) .. value
 redis.call('SET', KEYS[1], record, 'PXAT', ARGV[3])
-return {1, record}`)
+return {1, record, now}`)
 
 // addScript: ARGV n, window in milliseconds.
 var addScript = redis.NewScript(`

@@ -129,6 +129,29 @@ func swap(ctx context.Context, s store.Store, name string) error {
 	return nil
 }
 
+// swapTells is about Record.Now.
+func swapTells(ctx context.Context, s store.Store, name string) error {
+	if err := s.Create(ctx, name, nil, inAnHour()); err != nil {
+		return err
+	}
+	second, err := s.Swap(ctx, name, 1, nil, inAnHour())
+	if err != nil {
+		return err
+	}
+	if age := second.Now.Sub(second.Changed); age < 0 || age >= time.Minute {
+		return broken("a record that Swap wrote is new by the store's clock", "%s old", age)
+	}
+	time.Sleep(short)
+	current, err := s.Swap(ctx, name, 1, nil, inAnHour())
+	if !errors.Is(err, store.ErrConflict) {
+		return broken("a Swap from another version returns ErrConflict", "%v", err)
+	}
+	if age := current.Now.Sub(current.Changed); age < short*9/10 || age >= time.Minute { // clocks do not run alike to a hair
+		return broken("Swap tells how old the current record is, by the store's clock", "%s old, %s after it was written", age, short)
+	}
+	return nil
+}
+
 func same(a, b store.Record) bool {
 	return a.Version == b.Version && bytes.Equal(a.Value, b.Value) && a.Changed.Equal(b.Changed) && a.Expires.Equal(b.Expires)
 }

@@ -41,6 +41,7 @@ var Checks = []Check{
 	{"get several", getSeveral},
 	{"swap", swap},
 	{"swap racing", swapRacing},
+	{"swap tells the age", swapTells},
 	{"record expiry", recordExpiry},
 	{"swap moves expiry", swapMovesExpiry},
 	{"forever", forever},

@@ -23,6 +23,8 @@ func TestSuiteBites(t *testing.T) {
 	}{
 		{"a Create that lets two win", "create racing", "exactly one succeeds", func(s store.Store) store.Store { return &twoWin{Store: s} }},
 		{"a Swap that ignores the version", "swap racing", "", func(s store.Store) store.Store { return anyVersion{s} }},
+		{"a Swap that tells the caller's time", "swap tells the age", "by the store's clock", func(s store.Store) store.Store { return behind{s} }},
+		{"a Swap that tells no time", "swap tells the age", "by the store's clock", func(s store.Store) store.Store { return timeless{s} }},
 		{"a record that never expires", "record expiry", "ceases to exist", func(s store.Store) store.Store { return immortal{s} }},
 		{"an index that outlives its members", "index expiry", "leaves its index", func(s store.Store) store.Store { return &clinging{Store: s} }},
 		{"a Tail that skips an event", "log order", "every event", func(s store.Store) store.Store { return skipping{s} }},
@@ -87,6 +89,23 @@ func (f anyVersion) Swap(ctx context.Context, key string, _ uint64, value []byte
 			return record, nil
 		}
 	}
+}
+
+// behind says when a record changed by another clock than when it answers.
+type behind struct{ store.Store }
+
+func (f behind) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	record, err := f.Store.Swap(ctx, key, version, value, expires)
+	record.Changed = record.Changed.Add(-time.Minute)
+	return record, err
+}
+
+type timeless struct{ store.Store }
+
+func (f timeless) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	record, err := f.Store.Swap(ctx, key, version, value, expires)
+	record.Now = time.Time{}
+	return record, err
 }
 
 type immortal struct{ store.Store }
