@@ -143,8 +143,14 @@ func operatorsCommands(t *testing.T, store string) {
 	if carol.Subject == "" || carol.Claims["email_verified"] != true || carol.Claims["email"] != "carol@example.com" {
 		t.Errorf("added: %+v", carol)
 	}
-	signIn := func() (int, map[string]any) {
-		return token("shop", added.Secret, tokenForm("password", "username", "carol", "password", "correct horse battery staple"))
+	// Within the second after the end of what she gave to the client, nothing new is given.
+	signIn := func() (status int, answer map[string]any) {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			status, answer = token("shop", added.Secret, tokenForm("password", "username", "carol", "password", "correct horse battery staple"))
+			if answer["error_description"] != "the grant has ended" || time.Now().After(deadline) {
+				return status, answer
+			}
+		}
 	}
 	status, first := signIn()
 	if status != 200 {
