@@ -15,7 +15,7 @@ func TestGrantRecord(t *testing.T) {
 	grant := Grant{
 		ClientID: "web", Subject: "alice", Scope: "openid profile orders:read", Resources: []string{"https://api.example.com"}, AuthTime: 1764000000,
 		ACR: "aal1", AMR: []string{"pwd"}, SessionID: newID(), Confirmation: &accesstoken.Confirmation{JWKThumbprint: "jkt", X509Thumbprint: "x5t"},
-		IDTokenClaims: []string{"email"}, UserInfoClaims: []string{"phone"}, ClientEpoch: 3, Created: 1764000001, Expires: 1795000000,
+		IDTokenClaims: []string{"email"}, UserInfoClaims: []string{"phone"}, ClientEpoch: 3, SubjectEpoch: 4, Created: 1764000001, Expires: 1795000000,
 	}
 	for i, value := 0, reflect.ValueOf(grant); i < value.NumField(); i++ {
 		if value.Field(i).IsZero() {
