@@ -98,7 +98,7 @@ func TestReceiverThroughRestarts(t *testing.T) {
 					}
 				}
 			}
-			until("both were tried", func() bool { return refused >= 2 })
+			until("both were tried again and again", func() bool { return refused >= 6 })
 			server.Process.Kill()
 			server.Wait()
 			if redis != nil {
