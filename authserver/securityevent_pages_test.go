@@ -68,9 +68,11 @@ func TestPagesTellReceivers(t *testing.T) {
 	other.signIn(other.get(s.Issuer+"/account"), authservertest.Username, authservertest.Password)
 	v.submit(v.get(s.Issuer+"/account"), "change_password", "current_password", authservertest.Password, "new_password", "longenough", "repeat_password", "longenough")
 	expect("credential-change by user: password_update", "session-revoked by user: password_changed")
-	enrolTOTP(t, v, s.Issuer)
+	_, next, _ := enrolTOTP(t, v, s.Issuer)
 	expect("credential-change by user: app_create")
-	v.submit(v.get(s.Issuer+"/account"), "remove_totp")
+	half := other.signIn(other.get(s.Issuer+"/account"), authservertest.Username, "longenough") // one factor changes no factors
+	other.submit(half, `name="code"`, "code", next).expect(t, 200, "Hello, alice")
+	other.submit(other.get(s.Issuer+"/account"), "remove_totp").expect(t, 200, "It is removed")
 	expect("credential-change by user: app_delete")
 	v.submit(v.get(s.Issuer+"/account"), "sign_out")
 	expect("session-revoked by user: signed_out")
