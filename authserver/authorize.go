@@ -210,6 +210,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *i
 	if err != nil {
 		return s.respondError(w, r, c, request, err)
 	}
+	if s.challenges.repeated(c.id, request.Challenge) {
+		s.metrics.constantChallenges.Inc()
+	}
 	s.log.Info("authorized", "event", "authorization", "client_id", c.id, "sub", current.Subject, "sid", current.ID, "scope", request.Scope)
 	return s.respond(w, r, c, request, url.Values{"code": {code}})
 }

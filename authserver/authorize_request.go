@@ -308,6 +308,8 @@ func (s *Server) readOpenID(f form, c *client, request *authorizationRequest) er
 		}
 		seconds := int64(age)
 		request.MaxAge = &seconds
+	} else {
+		request.MaxAge = c.defaultMaxAge // OpenID Connect Registration §2
 	}
 	request.ACRValues = strings.Fields(f.get("acr_values"))
 	request.UILocales, request.LoginHint = f.get("ui_locales"), f.get("login_hint")

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,9 @@ func (c *checker) clientOpenID(at string, client Client) {
 	case "", subjectPublic, subjectPairwise:
 	default:
 		c.error(at+".subject_type", "%q is unknown; allowed are %s, %s", client.SubjectType, subjectPublic, subjectPairwise)
+	}
+	if age := client.DefaultMaxAge; age != nil && (*age < 0 || *age > math.MaxInt32) {
+		c.error(at+".default_max_age", "%d is not a number of seconds from 0 to %d", *age, math.MaxInt32)
 	}
 	if uri := client.SectorIdentifierURI; uri != "" && !strings.HasPrefix(uri, "https://") { // OpenID Connect Registration §5
 		c.error(at+".sector_identifier_uri", "%q is not an https URL", uri)

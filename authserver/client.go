@@ -36,6 +36,7 @@ type client struct {
 
 	idTokenAlgorithm  string // empty for the server's choice
 	userInfoAlgorithm string // empty for JSON
+	defaultMaxAge     *int64 // seconds
 	sector            string // of its pairwise subjects; empty for public ones
 }
 
@@ -94,6 +95,7 @@ func newClient(c Client, secrets []clientSecret) (*client, error) {
 
 		idTokenAlgorithm:  c.IDTokenSignedResponseAlg,
 		userInfoAlgorithm: c.UserInfoSignedResponseAlg,
+		defaultMaxAge:     c.DefaultMaxAge,
 	}
 	compiled.sector, _ = c.sector() // Config.Check has refused what has none
 	if c.JWKS != "" {

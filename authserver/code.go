@@ -41,6 +41,10 @@ func (s *Server) newCode(c *client, request authorizationRequest, current *sessi
 		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources, Claims: request.Claims,
 		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID,
 	}
+	return s.sealCode(minted)
+}
+
+func (s *Server) sealCode(minted code) (string, error) {
 	plaintext, err := json.Marshal(minted)
 	if err != nil {
 		return "", fmt.Errorf("encoding a code: %w", err)

@@ -153,6 +153,12 @@ type Client struct {
 	IDTokenSignedResponseAlg string `yaml:"id_token_signed_response_alg" json:"id_token_signed_response_alg,omitempty"`
 	// UserInfoSignedResponseAlg makes /userinfo answer with a signed JWT instead of JSON.
 	UserInfoSignedResponseAlg string `yaml:"userinfo_signed_response_alg" json:"userinfo_signed_response_alg,omitempty"`
+	// DefaultMaxAge is how old a sign-in may be, in seconds, for a request that has no
+	// max_age; nil for as old as the session (OpenID Connect Registration §2).
+	DefaultMaxAge *int64 `yaml:"default_max_age" json:"default_max_age,omitempty"`
+	// RequireAuthTime asks for auth_time in the client's ID tokens. All ID tokens have
+	// it; the name is here so that registrations that say so are understood.
+	RequireAuthTime bool `yaml:"require_auth_time" json:"require_auth_time,omitempty"`
 	// SubjectType is public (the default) or pairwise: then the client knows users by
 	// identifiers that clients of other hosts cannot connect with theirs. When its
 	// redirect URIs have several hosts, SectorIdentifierURI says which one counts;

@@ -120,6 +120,30 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// Pages read userinfo with a token; what goes by cookies they never read (RFC 9700
+// §2.6, ATTACKS CO-01).
+func TestCORSOfPages(t *testing.T) {
+	s := authservertest.New(t, authservertest.Options{})
+	const registered = "https://web.example.com"
+	for _, path := range []string{"/userinfo", "/authorize", "/login", "/consent", "/account", "/logout"} {
+		for _, method := range []string{"OPTIONS", "GET", "POST"} {
+			request, err := http.NewRequest(method, s.Issuer+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Origin", registered)
+			request.Header.Set("Access-Control-Request-Method", "GET")
+			a, want := send(t, request), ""
+			if path == "/userinfo" {
+				want = registered
+			}
+			if got := a.header.Get("Access-Control-Allow-Origin"); got != want || a.status == http.StatusNotFound || a.header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("%s %s: %d, open to %q", method, path, a.status, got)
+			}
+		}
+	}
+}
+
 // The rules for an issuer (RFC 8414 §2).
 func TestIssuerRules(t *testing.T) {
 	for issuer, ok := range map[string]bool{

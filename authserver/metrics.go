@@ -9,6 +9,8 @@ type metrics struct {
 	refreshes *prometheus.CounterVec
 	replays   prometheus.Counter
 
+	constantChallenges prometheus.Counter
+
 	revocations prometheus.Gauge
 	streams     prometheus.Gauge
 
@@ -43,6 +45,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "authserver_code_replays_total",
 		Help: "Authorization codes that were presented again by whoever could redeem them (the grant was ended).",
 	})
+	m.constantChallenges = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "authserver_constant_challenges_total",
+		Help: "Codes for a request with the code_challenge of the client's request before it: a client that makes no new one is not protected by PKCE.",
+	})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authserver_security_events_total",
 		Help: "Security events by receiver and outcome: delivered, refused by it, failed (tried again), or given up: too_old, too_many, given_up, unreadable.",
@@ -52,7 +58,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Help: "Security events that wait for a receiver, at the instance that delivers to it.",
 	}, []string{"receiver"})
 	if registry != nil {
-		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.revocations, m.streams, m.events, m.eventsWaiting)
+		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.constantChallenges, m.revocations, m.streams, m.events, m.eventsWaiting)
 	}
 	return m
 }

@@ -45,6 +45,7 @@ type Server struct {
 	crossOrigin    *http.CrossOriginProtection
 	outbound       *outbound
 	backchannel    *backchannel
+	challenges     *challenges
 	outbox         *outbox
 	pairwiseSalt   []byte
 
@@ -162,24 +163,25 @@ func New(c Config) (*Server, error) {
 		notBefore = func() int64 { return 0 }
 	}
 	s := &Server{
-		notBefore: notBefore,
-		issuer:    c.Issuer,
-		https:     strings.HasPrefix(c.Issuer, "https:"),
-		tokens:    c.Tokens.WithDefaults(),
-		users:     newUserDirectory(c.Users, c.Store, notBefore),
-		resources: newResourceRegistry(c, c.Keys.Default()),
-		store:     c.Store,
-		grants:    store.Table[Grant]{Store: c.Store, Name: "grant"},
-		revoked:   store.Table[revocation]{Store: c.Store, Name: "revoked"},
-		used:      store.Table[struct{}]{Store: c.Store, Name: "assertion"},
-		keys:      c.Keys,
-		log:       log,
-		metrics:   newMetrics(c.Registry),
-		admission: newAdmission(),
-		passwords: newPasswordHasher(),
-		throttle:  throttle{store: c.Store},
-		proxies:   c.TrustedProxies,
-		backup:    c.Backup,
+		notBefore:  notBefore,
+		issuer:     c.Issuer,
+		https:      strings.HasPrefix(c.Issuer, "https:"),
+		tokens:     c.Tokens.WithDefaults(),
+		users:      newUserDirectory(c.Users, c.Store, notBefore),
+		resources:  newResourceRegistry(c, c.Keys.Default()),
+		store:      c.Store,
+		grants:     store.Table[Grant]{Store: c.Store, Name: "grant"},
+		revoked:    store.Table[revocation]{Store: c.Store, Name: "revoked"},
+		used:       store.Table[struct{}]{Store: c.Store, Name: "assertion"},
+		keys:       c.Keys,
+		log:        log,
+		metrics:    newMetrics(c.Registry),
+		challenges: new(challenges),
+		admission:  newAdmission(),
+		passwords:  newPasswordHasher(),
+		throttle:   throttle{store: c.Store},
+		proxies:    c.TrustedProxies,
+		backup:     c.Backup,
 
 		checkedAccess:  new(checkedTokens),
 		checkedRefresh: new(checkedTokens),
