@@ -42,7 +42,7 @@ var german = messages{
 	EnrolTOTP: "Authenticator-App einrichten", EnrolScan: "Scanne diesen Code mit der App.",
 	EnrolType: "Oder gib diesen Schlüssel ein:", EnrolConfirm: "Gib dann den Code ein, den die App zeigt", QRCode: "QR-Code für die Authenticator-App",
 	Confirm:       "Bestätigen",
-	RecoveryCodes: "Deine Wiederherstellungs\u00adcodes", RecoveryLead: "Bewahre sie sicher auf: ausgedruckt oder aufgeschrieben. Jeder gilt einmal. Du kannst sie nicht noch einmal sehen.",
+	RecoveryCodes: "Deine Wieder\u00adherstellungs\u00adcodes", RecoveryLead: "Bewahre sie sicher auf: ausgedruckt oder aufgeschrieben. Jeder gilt einmal. Du kannst sie nicht noch einmal sehen.",
 	RecoveryDone: "Ich habe sie aufbewahrt",
 
 	SignOut: "Abmelden", SignOutTitle: "Möchtest du dich abmelden?", SignOutLead: "Du wirst hier abgemeldet und von den Apps, die du mit dieser Anmeldung benutzt hast.", Stay: "Angemeldet bleiben",

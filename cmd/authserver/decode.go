@@ -231,6 +231,12 @@ func (d *decoder) scalar(text, key string, target reflect.Value) {
 			d.mistake(key, "%q is not above zero; leave the key out for the default", text)
 		}
 		target.SetInt(value)
+	case target.Kind() == reflect.Int64: // zero means something; the bounds are Check's
+		value, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			d.mistake(key, "%q is not a whole number", text)
+		}
+		target.SetInt(value)
 	default:
 		target.SetString(text)
 	}
