@@ -1,6 +1,9 @@
 package keys
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // change is one key's change of state.
 type change struct {
@@ -48,11 +51,20 @@ func (k key) why(from state) string {
 	case k.State == pending:
 		return "published ahead of its use"
 	case k.State == active && from == pending:
-		return fmt.Sprintf("published for %s, and due", k.Activated.Sub(k.Published))
+		return fmt.Sprintf("published for %s, and due", lasted(k.Activated.Sub(k.Published)))
 	case k.State == active:
 		return "the first of its ring"
 	case k.State == retiring:
-		return fmt.Sprintf("signed for %s; its private half is destroyed", k.Stopped.Sub(k.Activated))
+		return fmt.Sprintf("signed for %s; its private half is destroyed", lasted(k.Stopped.Sub(k.Activated)))
 	}
 	return "declared compromised"
+}
+
+// lasted writes a time for people.
+func lasted(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d = d.Round(time.Second); d >= 2*day {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return d.String()
 }

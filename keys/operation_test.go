@@ -231,6 +231,11 @@ func TestRevoke(t *testing.T) {
 		if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrNoKey) || got.SignsNow != "" || got.SignsFrom.Before(time.Now()) {
 			t.Errorf("%v, %+v", err, got)
 		}
+		// An orderly rotation says from when on, as the schedule has it.
+		orderly := must[RotationPlan](t)(m.Rotate(t.Context(), ann, es256))
+		if at := orderly.Rotations[0].At; !at.Equal(got.SignsFrom) {
+			t.Errorf("an orderly rotation says that the next key signs from %s on, want %s", at, got.SignsFrom)
+		}
 		time.Sleep(5 * time.Minute)
 		planned := must[RotationPlan](t)(m.RotateNow(t.Context(), ann, es256))
 		if planned.Rotations[0].Breaks == "" {
@@ -331,6 +336,16 @@ func TestPlanComesTrue(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestLasted(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		24*time.Hour + 290*time.Millisecond: "24h0m0s", 90*24*time.Hour - 290*time.Millisecond: "90 days", 5 * time.Second: "5s", 49 * time.Hour: "2 days",
+	} {
+		if got := lasted(d); got != want {
+			t.Errorf("%s: %q, want %q", d, got, want)
+		}
+	}
 }
 
 func TestDescribe(t *testing.T) {

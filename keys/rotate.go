@@ -137,9 +137,13 @@ func (m *Manager) rotateRing(r *ring, p policy, now time.Time, immediately bool)
 		if r.Rotate.IsZero() {
 			r.Rotate = now
 		}
-		rotation.At = now.Add(p.publishBefore) // of a key that is still being made
+		wait := p.publishBefore
+		if signing == nil { // it does not wait for more than that no fresh cache lacks it
+			wait = p.soonest
+		}
+		rotation.At = now.Add(wait) // of a key that is still being made
 		if rotation.To != "" {
-			rotation.At = later(now, standby.Published.Add(p.publishBefore))
+			rotation.At = later(now, standby.Published.Add(wait))
 		}
 		return rotation, nil
 	}
