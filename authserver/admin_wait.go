@@ -5,20 +5,20 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 )
 
 // waitEnforced as the parameter wait of any call has it answered when everything
 // that it ended is enforced by every verifier.
 const waitEnforced = "enforced"
 
-// waited waits for that, and adds the member enforced to the answer of a call.
+// waited waits for that, and adds the member enforced to the answer of a call. What the
+// call has done is told in any case: an answer may hold what is shown only once.
 func (s *Server) waited(ctx context.Context, answer any) (any, error) {
 	enforced, err := s.enforced(ctx)
 	if err != nil {
-		return nil, &AdminError{Code: "unavailable", status: http.StatusServiceUnavailable, cause: err,
-			Message: "it is done, but the verifiers could not be asked whether it is enforced",
-			Hint:    fmt.Sprintf("verifiers that hold a lease enforce it within %s", enforcedWithin)}
+		s.log.Warn("verifiers could not be asked whether revocations are enforced", "error", err)
+		enforced = Enforcement{Error: fmt.Sprintf("it is done, but the verifiers could not be asked whether it is enforced; "+
+			"those that hold a lease enforce it within %s", enforcedWithin)}
 	}
 	return withEnforcement(answer, enforced)
 }

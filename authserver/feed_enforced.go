@@ -35,10 +35,17 @@ type Enforcement struct {
 	NoLease      []string `json:"no_lease"`     // follow the feed without promising anything
 	Milliseconds int64    `json:"milliseconds"`
 	Receipt      string   `json:"receipt"` // JWS of all this, of type revocation-receipt+jwt
+
+	// Error says why nothing of this is known. Verifiers that hold a lease enforce it
+	// all the same, when that is over at the latest.
+	Error string `json:"error,omitempty"`
 }
 
 // String is for people.
 func (e Enforcement) String() string {
+	if e.Error != "" {
+		return e.Error
+	}
 	verifiers := "verifiers"
 	if e.Verifiers == 1 {
 		verifiers = "verifier"
@@ -122,7 +129,7 @@ func (s *Server) enforced(ctx context.Context) (Enforcement, error) {
 	if err != nil {
 		return Enforcement{}, fmt.Errorf("encoding a receipt: %w", err)
 	}
-	if e.Receipt, err = s.keys.Sign(s.keys.Default(), feed.ReceiptType, payload); err != nil {
+	if e.Receipt, err = s.signForVerifiers(feed.ReceiptType, payload); err != nil {
 		return Enforcement{}, signingTrouble(err)
 	}
 	s.log.Info("revocations enforced", "event", "enforced", "verifiers", e.Verifiers, "acknowledged", e.Acknowledged,

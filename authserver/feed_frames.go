@@ -3,12 +3,14 @@ package authserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"authserver/internal/feed"
+	"authserver/keys"
 )
 
 // sentFrame is a frame that was signed once for all connections, as an event of a
@@ -134,11 +136,23 @@ func (f *revocationFeed) sign(frame feed.Frame) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a frame: %w", err)
 	}
-	token, err := f.server.keys.Sign(f.server.keys.Default(), feed.FrameType, payload)
+	token, err := f.server.signForVerifiers(feed.FrameType, payload)
 	if err != nil {
 		return nil, fmt.Errorf("signing a frame: %w", err)
 	}
 	return []byte(strings.Join([]string{"id: ", string(frame.Cursor), "\ndata: ", token, "\n\n"}, "")), nil
+}
+
+// signForVerifiers signs a part of the feed with the default algorithm, or with another
+// one where that has no key to sign with: a key that leaked must not silence the feed
+// that says so. Verifiers take any key of the issuer for it.
+func (s *Server) signForVerifiers(typ string, payload []byte) (token string, err error) {
+	for _, ring := range s.keys.Algorithms() { // the first is the default
+		if token, err = s.keys.Sign(ring, typ, payload); !errors.Is(err, keys.ErrNoKey) {
+			return token, err
+		}
+	}
+	return "", err
 }
 
 // resume returns the frame after which a connection goes on, and what it is missing

@@ -67,7 +67,7 @@ func (f *revocationFeed) takeSnapshot(cursor feed.Cursor) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a snapshot: %w", err)
 	}
-	token, err := f.server.keys.Sign(f.server.keys.Default(), feed.SnapshotType, payload)
+	token, err := f.server.signForVerifiers(feed.SnapshotType, payload)
 	if err != nil {
 		return nil, fmt.Errorf("signing a snapshot: %w", err)
 	}

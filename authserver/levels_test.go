@@ -13,10 +13,10 @@ import (
 )
 
 // instances are two servers on one store. What one of them ends, the other refuses.
-func instances(t *testing.T, configure func(*authserver.Config)) (*authservertest.Server, *authserver.Server) {
+func instances(t *testing.T, configure func(*authserver.Config), algorithms ...string) (*authservertest.Server, *authserver.Server) {
 	t.Helper()
 	var config authserver.Config
-	s := authservertest.New(t, authservertest.Options{Configure: func(c *authserver.Config) {
+	s := authservertest.New(t, authservertest.Options{Algorithms: algorithms, Configure: func(c *authserver.Config) {
 		if configure != nil {
 			configure(c)
 		}

@@ -72,7 +72,7 @@ func (w *secretWatch) found() []string {
 // public are the parameters that may be logged.
 var public = []string{"client_id", "username", "scope", "grant_type", "resource", "redirect_uri", "response_type", "response_mode",
 	"token_type_hint", "client_assertion_type", "action", "decision", "prompt", "acr_values", "ui_locales", "login_hint",
-	"code_challenge", "code_challenge_method", "post_logout_redirect_uri", "session", "sid", "kid", "name", "label"}
+	"code_challenge", "code_challenge_method", "post_logout_redirect_uri", "session", "sid", "kid", "name", "label", "verifier"}
 
 func (w *secretWatch) add(where, secret string) {
 	if len(secret) < shortestSecret {
