@@ -53,6 +53,9 @@ func newKeyListCommand() *cobra.Command {
 			fmt.Fprintln(w)
 			timeline(w, list, time.Now())
 			for _, ring := range list.Rings {
+				if silent, from := nothingSigns(ring); silent {
+					fmt.Fprintf(w, "\nNOTHING SIGNS for %s%s\n", printable(ring.Name), from)
+				}
 				if !ring.Retiring.IsZero() {
 					fmt.Fprintf(w, "\n%s is to end: asked for at %s\n", printable(ring.Name), minute(ring.Retiring))
 				}
@@ -66,6 +69,19 @@ func newKeyListCommand() *cobra.Command {
 		})
 	}
 	return command
+}
+
+// nothingSigns reports whether a ring has no key that signs, and says until when.
+func nothingSigns(ring keys.RingView) (silent bool, until string) {
+	for _, k := range ring.Keys {
+		switch {
+		case k.State == "active":
+			return false, ""
+		case k.Next != nil && k.Next.To == "active":
+			until = " until " + minute(k.Next.At)
+		}
+	}
+	return true, until
 }
 
 // since is when a key came into its state.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"authserver/authserver"
@@ -97,6 +98,9 @@ func showRotations(w io.Writer, plan keys.RotationPlan) {
 	}
 	rows := [][]string{{"AT", "RING", "KID", "FROM", "TO", "WHY"}}
 	for _, t := range plan.Transitions {
+		if !slices.ContainsFunc(plan.Rotations, func(r keys.Rotation) bool { return r.Ring == t.Ring }) {
+			continue // it goes on as before
+		}
 		kid := short(t.KeyID)
 		if kid == "" {
 			kid = "(new)"

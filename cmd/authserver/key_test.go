@@ -220,6 +220,14 @@ refresh  refreshing     #######################################################>
 	if drawn.String() != want {
 		t.Errorf("drawn:\n%s\nwant:\n%s", drawn.String(), want)
 	}
+	// A key that is about to sign is not drawn as if it did, however short that is.
+	drawn.Reset()
+	list.Rings = []keys.RingView{{Name: "ES256", Keys: []keys.KeyView{{KeyID: "young", State: "pending", Published: at(4.99)}}}}
+	list.Plan = []keys.Transition{{At: at(5.01), Ring: "ES256", KeyID: "young", To: "active"}, {At: at(95), Ring: "ES256", KeyID: "young", To: "retiring"}}
+	timeline(&drawn, list, at(5))
+	if !strings.Contains(drawn.String(), "ES256    young          .####") {
+		t.Errorf("drawn:\n%s", drawn.String())
+	}
 	if text, err := json.Marshal(list); err != nil || strings.Contains(string(text), "private") {
 		t.Errorf("%s %v", text, err)
 	}

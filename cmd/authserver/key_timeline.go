@@ -86,6 +86,9 @@ func timeline(w io.Writer, list authserver.KeyList, now time.Time) {
 					bar[i] = mark
 				}
 			}
+			if mark, drawn := marks[k.State]; drawn { // also where the next state begins in the same column
+				bar[column(now)] = mark
+			}
 			if last := bar[timelineWidth-1]; last != ' ' && ring.Name == keys.RefreshRing {
 				bar[timelineWidth-1] = '>'
 			}

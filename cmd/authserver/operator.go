@@ -164,14 +164,22 @@ func (o *operator) print(answer any, text func(w io.Writer)) error {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
-		return encoder.Encode(answer)
+		return errors.Join(encoder.Encode(answer), o.unknown())
 	}
 	buffered := bufio.NewWriter(out)
 	text(buffered)
-	if o.waited != nil {
+	if o.waited != nil && o.waited.Error == "" {
 		fmt.Fprintln(buffered, printable(o.waited.String()))
 	}
-	return buffered.Flush()
+	return errors.Join(buffered.Flush(), o.unknown())
+}
+
+// unknown is the failure of --wait when nobody can say where what was done is enforced.
+func (o *operator) unknown() error {
+	if o.waited == nil || o.waited.Error == "" {
+		return nil
+	}
+	return errors.New(printable(o.waited.Error))
 }
 
 // table writes rows in columns.

@@ -152,6 +152,17 @@ func TestConfirmAtTerminal(t *testing.T) {
 	if signs(after, "ES256") == signs(before, "ES256") {
 		t.Errorf("y did not rotate: %+v", after.Rings)
 	}
+	if strings.Contains(talk.text(), " refresh ") {
+		t.Errorf("a rotation of ES256 tells of other rings: %s", talk.text())
+	}
+	// The next key of a leaked one is too young: the answer is there, and list says so.
+	stdout, stderr, status := c.run("key", "revoke", signs(after, "ES256"), "--reason", "leaked", "--yes", "--wait")
+	if status != 1 || !strings.Contains(stdout, "NOTHING SIGNS for ES256 until") || !strings.Contains(stderr, "could not be asked") {
+		t.Errorf("%d, %q, %q", status, stdout, stderr)
+	}
+	if stdout, _, _ := c.run("key", "list"); !strings.Contains(stdout, "\nNOTHING SIGNS for ES256 until 20") {
+		t.Errorf("key list does not say that nothing signs: %s", stdout)
+	}
 	c.at("client", "add", "shop", "--grant-type", "client_credentials", "--scope", "orders:read").ends(0, "The secret")
 	c.at("client", "remove", "shop").sees("Remove it? [y/N] ").types("n\n").ends(1, "not done")
 	c.at("client", "remove", "shop").sees("Remove it? [y/N] ").types("YES\n").ends(0, "client shop: removed")
