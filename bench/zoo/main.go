@@ -5,8 +5,9 @@
 // ask for the key set every 30 seconds at most, whatever its headers say; with
 // -publish-before 4s it is as short as the promises allow, and shows who does.
 //
-//	npm install --prefix .cache/zoo jose@5.10.0
-//	cd bench && go run ./zoo -node ../.cache/zoo/node_modules -python ../.cache/venv/bin/python
+// The packages of both are those that .ci/setup installs for the sample APIs.
+//
+//	cd bench && go run ./zoo -node ../resource-example/node/node_modules -python ../.cache/venv/bin/python
 package main
 
 import (
