@@ -108,7 +108,7 @@ func keyCommands(t *testing.T, store string) {
 		}
 	}
 	var shown keys.PublicKey
-	c.json(&shown, "key", "show", imported.KeyID[:12])
+	c.json(&shown, "key", "show", "--", imported.KeyID[:12])
 	if !strings.Contains(shown.PEM, "BEGIN PUBLIC KEY") || strings.Contains(string(shown.JWK), `"d"`) {
 		t.Errorf("shown: %+v", shown)
 	}
@@ -132,11 +132,11 @@ func keyCommands(t *testing.T, store string) {
 	if active() != true {
 		t.Fatal("the token is not active before the key is revoked")
 	}
-	c.fails(2, "--reason is required", "key", "revoke", signing)
-	c.fails(1, "nobody can be asked", "key", "revoke", signing, "--reason", "stolen")
+	c.fails(2, "--reason is required", "key", "revoke", "--", signing)
+	c.fails(1, "nobody can be asked", "key", "revoke", "--reason", "stolen", "--", signing)
 	c.fails(1, "there is no key", "key", "revoke", "unknown", "--reason", "stolen", "--yes")
 	var revoked keys.RevokedKey
-	c.json(&revoked, "key", "revoke", signing[:12], "--reason", "stolen", "--yes")
+	c.json(&revoked, "key", "revoke", "--reason", "stolen", "--yes", "--", signing[:12])
 	if revoked.KeyID != signing || active() != false {
 		t.Errorf("revoked: %+v; its token is active: %v", revoked, active())
 	}
@@ -145,7 +145,7 @@ func keyCommands(t *testing.T, store string) {
 		t.Errorf("the key set: %s", jwks)
 	}
 	// That of refresh tokens as well.
-	c.json(&revoked, "key", "revoke", key("refresh", "active"), "--reason", "stolen", "--yes")
+	c.json(&revoked, "key", "revoke", "--reason", "stolen", "--yes", "--", key("refresh", "active"))
 	if status, body, err := postForm(t, issuer+"/token", "fixed", secret, tokenForm("refresh_token", "refresh_token", tokens["refresh_token"].(string))); err != nil || status != 400 {
 		t.Errorf("a refresh token of a revoked key: %d %v %v", status, body, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,11 @@ func newRootCommand(started time.Time) *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
-		return usageError{withHint(err, "%s --help", command.CommandPath())}
+		hint := command.CommandPath() + " --help"
+		if strings.HasPrefix(err.Error(), "unknown shorthand flag") { // one id in 64 looks like flags
+			hint += "; a KID or GRANT_ID that begins with - goes last, behind --"
+		}
+		return usageError{withHint(err, "%s", hint)}
 	})
 	root.AddCommand(newDevCommand(), newServeCommand(started), newConfigCommand(), newStoreCommand(), newBackupCommand(), newRestoreCommand(), newTokenCommand(),
 		newKeyCommand(), newClientCommand(), newUserCommand(), newGrantCommand(), newVersionCommand())
@@ -85,7 +90,11 @@ func group(noun, short, example string, verbs ...*cobra.Command) *cobra.Command 
 			if len(args) > 0 {
 				err = fmt.Errorf("unknown verb %q for %q%s", args[0], command.CommandPath(), suggest(args[0], verbsOf(command)))
 			}
-			return usageError{withHint(err, "%s --help", command.CommandPath())}
+			hint := command.CommandPath() + " --help"
+			if strings.HasPrefix(err.Error(), "unknown shorthand flag") { // one id in 64 looks like flags
+				hint += "; a KID or GRANT_ID that begins with - goes last, behind --"
+			}
+			return usageError{withHint(err, "%s", hint)}
 		},
 	}
 	command.AddCommand(verbs...)

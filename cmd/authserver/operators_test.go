@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,7 +41,11 @@ func (c terminal) run(args ...string) (stdout, stderr string, status int) {
 // json runs a command that must succeed and decodes what it prints.
 func (c terminal) json(into any, args ...string) {
 	c.t.Helper()
-	stdout, stderr, status := c.run(append(args, "-o", "json")...)
+	at := slices.Index(args, "--")
+	if at < 0 {
+		at = len(args)
+	}
+	stdout, stderr, status := c.run(slices.Insert(args, at, "-o", "json")...)
 	if status != 0 {
 		c.t.Fatalf("%v: exit status %d: %s", args, status, stderr)
 	}
@@ -172,12 +177,14 @@ func operatorsCommands(t *testing.T, store string) {
 	c.fails(2, "of a user or of a session", "grant", "list")
 	c.fails(2, "name a grant", "grant", "revoke", "--yes")
 	c.fails(1, "there is no grant", "grant", "revoke", "unknown", "--yes")
-	c.fails(1, "nobody can be asked", "grant", "revoke", grants[0].GrantID)
+	c.fails(2, "hint: authserver grant revoke --help; a KID or GRANT_ID that begins with - goes last, behind --", "grant", "revoke", "-unknown", "--yes")
+	c.fails(1, "there is no grant", "grant", "revoke", "--yes", "--", "-unknown")
+	c.fails(1, "nobody can be asked", "grant", "revoke", "--", grants[0].GrantID)
 	var revoked struct {
 		Level  string `json:"level"`
 		Grants int    `json:"grants"`
 	}
-	c.json(&revoked, "grant", "revoke", grants[0].GrantID, "--yes", "--reason", "test")
+	c.json(&revoked, "grant", "revoke", "--yes", "--reason", "test", "--", grants[0].GrantID)
 	if revoked.Level != "grant" || revoked.Grants != 1 {
 		t.Errorf("%+v", revoked)
 	}

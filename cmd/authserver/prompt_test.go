@@ -156,7 +156,7 @@ func TestConfirmAtTerminal(t *testing.T) {
 		t.Errorf("a rotation of ES256 tells of other rings: %s", talk.text())
 	}
 	// The next key of a leaked one is too young: the answer is there, and list says so.
-	stdout, stderr, status := c.run("key", "revoke", signs(after, "ES256"), "--reason", "leaked", "--yes", "--wait")
+	stdout, stderr, status := c.run("key", "revoke", "--reason", "leaked", "--yes", "--wait", "--", signs(after, "ES256"))
 	if status != 1 || !strings.Contains(stdout, "NOTHING SIGNS for ES256 until") || !strings.Contains(stderr, "could not be asked") {
 		t.Errorf("%d, %q, %q", status, stdout, stderr)
 	}
