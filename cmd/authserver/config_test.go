@@ -133,7 +133,7 @@ func TestConfigMessages(t *testing.T) {
 		{minimal + "keys: {algorithms: [ES256]}\nresources: [{identifier: https://b.example, algorithm: RS256}]",
 			`3: resources[0].algorithm: "RS256" is not one of keys.algorithms (ES256)`},
 		{minimal + "clients: [{client_id: a, default_max_age: often}]", `2: clients[0].default_max_age: "often" is not a whole number`},
-		{minimal + "clients: [{client_id: a, default_max_age: -1}]", `2: clients[0].default_max_age: -1 is not a number of seconds from 0 to 2147483647`},
+		{minimal + "clients: [{client_id: a, token_endpoint_auth_method: none, default_max_age: -1}]", `2: clients[0].default_max_age: -1 is not a number of seconds from 0 to 2147483647`},
 		{minimal + "users: [{username: a, disabled: perhaps, password_hash: '" + demoAlice + "'}]", `2: users[0].disabled: "perhaps" is not true or false`},
 		{minimal + "users:\n- username: a\n  password_hash: " + demoAlice + "\n  claims:\n    a: 1\n    a: 2", `7: users[0].claims: has a key twice, or one that is not a text`},
 		{minimal + "users:\n- username: a\n  password_hash: " + demoAlice + "\n  claims:\n    a: &x [1]\n    b: *x",
