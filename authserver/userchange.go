@@ -91,11 +91,13 @@ func (s *Server) checkNewUser(ctx context.Context, u newUser) error {
 	if err != nil {
 		return err
 	}
-	// RFC 9700 §4.15: no user can pass for a client.
-	if _, err = s.clients.find(ctx, u.subject); err == nil {
-		return adminExists("%q is the client_id of a client", u.subject)
-	} else if !errors.Is(err, errNoClient) {
+	// RFC 9700 §4.15: no user can pass for a client, not even for one that is disabled.
+	owner, err := s.clients.lookUp(ctx, u.subject)
+	if err != nil {
 		return err
+	}
+	if s.clients.configured[u.subject] != nil || owner.client != nil || owner.disabled {
+		return adminExists("%q is the client_id of a client", u.subject)
 	}
 	return nil
 }

@@ -162,6 +162,9 @@ func operatorsCommands(t *testing.T, store string) {
 		t.Fatalf("carol gets %d %v", status, first)
 	}
 	typed.fails(1, `there is a user "carol" already`, "user", "add", "carol")
+	// RFC 9700 §4.15: nobody passes for a client, not even for one that is disabled.
+	c.json(new(any), "client", "disable", "job", "--yes")
+	typed.fails(1, `"job" is the client_id of a client`, "user", "add", "mallory", "--sub", "job")
 	c.fails(1, "a password has 1 to 1024 bytes", "user", "add", "dave")
 	c.fails(2, "name one user", "user", "show", "carol", "--sub", "x")
 	c.fails(1, "belongs to the configuration", "user", "remove", "alice", "--yes")
