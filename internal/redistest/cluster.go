@@ -28,11 +28,16 @@ func StartCluster(t testing.TB, replicas int, args ...string) *Cluster {
 		create = append(create, s.Addr)
 	}
 	all.command(append(create, "--cluster-replicas", fmt.Sprint(replicas), "--cluster-yes")...)
+	all.settle()
 	for n, s := range all.Servers {
 		await(t, "the cluster does not come up", func() bool { return strings.Contains(s.ask("CLUSTER INFO"), "cluster_state:ok") })
-		if n >= 3 {
-			await(t, "a replica does not follow its primary", func() bool { return strings.Contains(s.ask("INFO replication"), "master_link_status:up") })
-		}
+		await(t, "a replica does not follow its primary", func() bool {
+			replication := s.ask("INFO replication")
+			if n < 3 {
+				return strings.Count(replication, "state=online") == replicas
+			}
+			return strings.Contains(replication, "master_link_status:up")
+		})
 	}
 	return all
 }
@@ -55,6 +60,16 @@ func (all *Cluster) Reshard(from, to *Server, slots int) {
 		return strings.TrimSpace(text)
 	}
 	all.command("--cluster", "reshard", from.Addr, "--cluster-from", id(from), "--cluster-to", id(to), "--cluster-slots", fmt.Sprint(slots), "--cluster-yes")
+	all.settle()
+}
+
+// settle waits until all servers tell the same of who has which slots: what moves slots
+// or takes a server away before that finds a Cluster that does not agree.
+func (all *Cluster) settle() {
+	all.t.Helper()
+	await(all.t, "the servers do not agree about the slots", func() bool {
+		return exec.CommandContext(all.t.Context(), "redis-cli", "--cluster", "check", all.Servers[0].Addr).Run() == nil
+	})
 }
 
 func (all *Cluster) command(args ...string) {

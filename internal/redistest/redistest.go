@@ -4,9 +4,11 @@ package redistest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +23,8 @@ type Server struct {
 	t       testing.TB
 	dir     string
 	args    []string
-	process *exec.Cmd
+	process *os.Process
+	ended   <-chan struct{}
 }
 
 // Start runs a server with further command-line arguments, for example
@@ -31,29 +34,40 @@ func Start(t testing.TB, args ...string) *Server {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("redis-server not found: `make test` installs it")
 	}
-	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir()}
-	_, port, _ := net.SplitHostPort(s.Addr)
-	s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, args...)
-	s.Restart()
-	t.Cleanup(s.Kill)
-	return s
+	s := &Server{t: t, dir: t.TempDir()}
+	for try := 0; ; try++ {
+		s.Addr = freeAddress(t)
+		_, port, _ := net.SplitHostPort(s.Addr)
+		s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, args...)
+		if s.start() {
+			return s
+		}
+		if try == 20 {
+			s.fatal()
+		}
+	}
 }
 
-// freeAddress returns an address whose port nobody listens on. The port of a
-// Cluster's bus is 10000 higher, so the port is below 50000.
+// freeAddress returns an address whose port nobody listens on, and whose port of a
+// Cluster's bus, 10000 higher, is free too. Both are below the ports that systems give
+// to outgoing connections, so that no client takes them before the server does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := listener.Addr().(*net.TCPAddr).Port
-		listener.Close()
-		if port < 50000 {
+		port := 10000 + rand.IntN(12000)
+		if isFree(port) && isFree(port+10000) {
 			return "127.0.0.1:" + strconv.Itoa(port)
 		}
 	}
+}
+
+func isFree(port int) bool {
+	listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err != nil {
+		return false
+	}
+	listener.Close()
+	return true
 }
 
 // URL is the store URL of the server.
@@ -62,23 +76,54 @@ func (s *Server) URL() string { return "redis://" + s.Addr }
 // Restart starts the server, which has ended, with the data that it had.
 func (s *Server) Restart() {
 	s.t.Helper()
-	s.process = exec.Command("redis-server", s.args...)
-	output, err := os.OpenFile(s.dir+"/redis.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if !s.start() {
+		s.fatal()
+	}
+}
+
+// start starts the server and reports whether it answers: it does not when another
+// process has taken its port.
+func (s *Server) start() bool {
+	s.t.Helper()
+	process := exec.Command("redis-server", s.args...)
+	output, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer output.Close()
-	s.process.Stdout, s.process.Stderr = output, output
-	if err := s.process.Start(); err != nil {
+	process.Stdout, process.Stderr = output, output
+	if err := process.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		// One that wants a password first is up, too.
-		if answer := s.ask("PING"); strings.HasPrefix(answer, "+PONG") || strings.HasPrefix(answer, "-NOAUTH") {
-			return
+	ended := make(chan struct{})
+	go func() {
+		process.Wait()
+		close(ended)
+	}()
+	s.process, s.ended = process.Process, ended
+	s.t.Cleanup(s.Kill)
+	ours := "process_id:" + strconv.Itoa(process.Process.Pid) + "\r\n"
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
+		// One that wants a password first, or lets nobody ask this, is up, too; and one
+		// that loads is not yet.
+		if answer := s.ask("INFO server"); strings.Contains(answer, ours) && strings.HasPrefix(s.ask("PING"), "+PONG") || strings.HasPrefix(answer, "-NO") {
+			return true
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	log, _ := os.ReadFile(s.dir + "/redis.log")
+	s.fatal()
+	return false
+}
+
+func (s *Server) logFile() string { return filepath.Join(s.dir, "redis.log") }
+
+func (s *Server) fatal() {
+	s.t.Helper()
+	log, _ := os.ReadFile(s.logFile())
 	s.t.Fatalf("redis-server does not answer:\n%s", log)
 }
 
@@ -98,15 +143,15 @@ func (s *Server) ask(command string) string {
 
 // Kill ends the server with SIGKILL.
 func (s *Server) Kill() {
-	s.process.Process.Kill()
-	s.process.Wait()
+	s.process.Kill()
+	<-s.ended
 }
 
 // Stop freezes the server: connections stay, answers do not come.
-func (s *Server) Stop() { s.process.Process.Signal(syscall.SIGSTOP) }
+func (s *Server) Stop() { s.process.Signal(syscall.SIGSTOP) }
 
 // Continue lets a stopped server go on.
-func (s *Server) Continue() { s.process.Process.Signal(syscall.SIGCONT) }
+func (s *Server) Continue() { s.process.Signal(syscall.SIGCONT) }
 
 // Flush forgets everything that the server holds.
 func (s *Server) Flush() {

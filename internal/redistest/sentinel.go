@@ -54,7 +54,6 @@ func startSentinel(t testing.TB, primary *Server) *Server {
 	}
 	s.args = []string{path, "--sentinel"}
 	s.Restart()
-	t.Cleanup(s.Kill)
 	return s
 }
 
@@ -69,7 +68,7 @@ func (all *Sentinels) URL() string {
 
 func await(t testing.TB, what string, reached func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(what)
 		}

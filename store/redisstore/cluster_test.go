@@ -25,7 +25,7 @@ func TestContractOnReplicatedCluster(t *testing.T) {
 func TestClusterReshardsAndLosesAPrimary(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 1, durable...)
-	plain, replicated := open(t, cluster.URL()), openReplicated(t, cluster.URL(), time.Second)
+	plain, replicated := open(t, cluster.URL()), openReplicated(t, cluster.URL(), 10*time.Second)
 	ctx := t.Context()
 	var all sync.WaitGroup
 	stop := make(chan struct{})

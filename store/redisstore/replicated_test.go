@@ -86,7 +86,7 @@ func TestAskedForMore(t *testing.T) {
 func TestReplicaGone(t *testing.T) {
 	t.Parallel()
 	sentinels := redistest.StartSentinels(t, 1, durable...)
-	s := openReplicated(t, sentinels.Servers[0].URL(), 500*time.Millisecond)
+	s := openReplicated(t, sentinels.Servers[0].URL(), 3*time.Second)
 	ctx := t.Context()
 	if err := errors.Join(s.Create(ctx, "record", nil, store.Forever), s.Create(ctx, "other", nil, store.Forever),
 		s.Link(ctx, "index", "before", time.Now().Add(time.Hour))); err != nil {
@@ -134,7 +134,7 @@ func TestReplicaGone(t *testing.T) {
 func TestFailoverLosesNothing(t *testing.T) {
 	t.Parallel()
 	sentinels := redistest.StartSentinels(t, 2, durable...)
-	s := openReplicated(t, sentinels.URL(), 500*time.Millisecond)
+	s := openReplicated(t, sentinels.URL(), 3*time.Second)
 	ctx := t.Context()
 	const writers = 8
 	var all sync.WaitGroup

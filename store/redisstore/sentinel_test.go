@@ -70,7 +70,7 @@ func TestFailover(t *testing.T) {
 	sentinels.Servers[0].Kill()
 
 	refused := 0
-	for deadline := time.Now().Add(30 * time.Second); ; refused++ {
+	for deadline := time.Now().Add(60 * time.Second); ; refused++ {
 		// An outcome that is not known is repeated; it is never somebody else's.
 		err := s.Create(ctx, fmt.Sprint("during ", refused), nil, store.Forever)
 		if err == nil {
@@ -100,7 +100,7 @@ func TestFailover(t *testing.T) {
 
 func await(t *testing.T, what string, reached func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal(what)
 		}
