@@ -208,6 +208,7 @@ func (f *revocationFeed) tally(met *fence) report {
 		case l.acked.Load() >= met.position:
 			r.Acknowledged++
 			continue
+		case l.until.Load() == 0: // about to begin, and perhaps before the fence
 		case l.until.Load() < now:
 			r.Lapsed++
 		}

@@ -127,6 +127,35 @@ func TestLeaseOfTheGone(t *testing.T) {
 	}
 }
 
+// A connection whose frames were chosen before the fence, and not yet begun, may still
+// come to believe in them: it is waited for, until it begins behind the fence or goes.
+func TestLeaseAboutToBegin(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	f := s.feed
+	met := &fence{position: 7, leases: make(map[string]*lease)}
+	f.sent.Store(7)
+	l, r := &lease{id: "l", name: "slow"}, httptest.NewRequest(http.MethodGet, "/revocations", nil)
+	f.leases.held[l.id] = l
+	if found := f.tally(met); found.done() || found.Lapsed != 0 || !slices.Equal(found.Pending, []string{"slow"}) {
+		t.Errorf("about to begin: %+v", found)
+	}
+	l.begin(feed.CursorOf(6, nil), f.clock(time.Now()))
+	if found := f.tally(met); found.done() || found.Lapsed != 0 {
+		t.Errorf("begun before the fence: %+v", found)
+	}
+	l.start.Store(7)
+	if found := f.tally(met); !found.done() || found.Verifiers != 0 {
+		t.Errorf("begun behind the fence: %+v", found)
+	}
+	gone := &lease{id: "gone", name: "gone"}
+	f.leases.held[gone.id] = gone
+	f.tally(&fence{position: 7, leases: met.leases})
+	f.leave(r, gone)
+	for !f.tally(met).done() { // it never began
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // Verifiers of all instances count, also when a balancer takes an acknowledgement to
 // another instance than the stream. An instance that died costs the length of a lease.
 func TestEnforcedAcrossInstances(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 type lease struct {
 	id    string
 	name  string        // for people
-	until atomic.Int64  // the end of that belief, on the stream's clock
+	until atomic.Int64  // the end of that belief, on the stream's clock; 0 before its first frames
 	start atomic.Uint64 // the position that its first frames take it to; 0 before
 	acked atomic.Uint64 // the position that the verifier said it has applied
 }
@@ -77,6 +77,7 @@ func (f *revocationFeed) leave(r *http.Request, l *lease) {
 	if l == nil {
 		return
 	}
+	l.until.CompareAndSwap(0, -1) // it never began, and believes nothing
 	left := time.Duration(l.until.Load()-f.clock(time.Now())) * time.Millisecond
 	time.AfterFunc(max(left, 0), func() {
 		f.leases.mu.Lock()
