@@ -52,6 +52,11 @@ func browserServer(t *testing.T, configure func(*Config)) *Server {
 
 func browserServerWithAlgorithms(t *testing.T, configure func(*Config), algorithms ...string) *Server {
 	t.Helper()
+	return browserServerWithKeys(t, configure, func(c *keys.Config) { c.Algorithms = algorithms })
+}
+
+func browserServerWithKeys(t *testing.T, configure func(*Config), configureKeys func(*keys.Config)) *Server {
+	t.Helper()
 	opened, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +67,9 @@ func browserServerWithAlgorithms(t *testing.T, configure func(*Config), algorith
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	manager, err := keys.Open(t.Context(), keys.Config{Store: KeyStore(opened), MasterKey: master, Issuer: testIssuer, Algorithms: algorithms, Logger: log})
+	keyConfig := keys.Config{Store: KeyStore(opened), MasterKey: master, Issuer: testIssuer, Logger: log}
+	configureKeys(&keyConfig)
+	manager, err := keys.Open(t.Context(), keyConfig)
 	if err != nil {
 		t.Fatal(err)
 	}

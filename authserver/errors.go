@@ -63,7 +63,7 @@ func invalidClient(cause error) *Error {
 // never invalid_grant: clients throw their tokens away on that.
 func unavailable(cause error) *Error {
 	return &Error{Code: "temporarily_unavailable", Status: http.StatusServiceUnavailable, RetryAfter: time.Second,
-		Description: "the server cannot reach its storage right now; nothing is lost, repeat the same request", cause: cause}
+		Description: "the server cannot reach its storage or its keys right now; nothing is lost, repeat the same request", cause: cause}
 }
 
 // tooMany is the answer to attempts beyond the throttle.

@@ -76,6 +76,10 @@ type Authorization struct {
 	IssuedAt time.Time // iat of the tokens
 	Refresh  *refresh  // the refresh token to issue; nil for none
 	Nonce    string    // of the authentication request, for the ID token
+
+	// unsent is called when no tokens could be signed: it makes that the request can be
+	// repeated, which would look like theft. nil where it can be anyway.
+	unsent func(ctx context.Context) error
 }
 
 // refresh is the part of a refresh token that changes with each rotation.

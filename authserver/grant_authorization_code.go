@@ -72,7 +72,17 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 		return Authorization{}, err
 	}
 	authorization.Scope, authorization.Nonce = scope, redeemed.Nonce
+	authorization.unsent = func(ctx context.Context) error { return g.unspend(ctx, redeemed) }
 	return authorization, nil
+}
+
+// unspend undoes an exchange of which nothing was sent. A replay in between has left
+// its mark, so that what the code becomes afterwards is dead.
+func (g authorizationCodeGrant) unspend(ctx context.Context, redeemed code) error {
+	if err := errors.Join(g.server.grants.Delete(ctx, redeemed.GrantID), g.server.spent.Delete(ctx, redeemed.ID)); err != nil {
+		return fmt.Errorf("giving a code back: %w", err)
+	}
+	return nil
 }
 
 // ready returns an error when the tokens of a grant cannot be signed now.

@@ -65,8 +65,32 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	}
 	if !c.rotates { // the token stays, only the access token is new
 		authorization.TokenID, authorization.IssuedAt, authorization.Refresh = newID(), time.Now(), nil
+		return authorization, nil
+	}
+	authorization.unsent = func(ctx context.Context) error {
+		err := s.store.Create(ctx, unsentKey(claims.GrantID, record.Version), nil, record.Expires)
+		if err != nil && !errors.Is(err, store.ErrExists) {
+			return fmt.Errorf("noting that a successor was not sent: %w", err)
+		}
+		return nil
 	}
 	return authorization, nil
+}
+
+// unsentKey is the key of the mark that a generation of a grant came to be without a
+// token for it, since signing failed. The client may repeat its request, beyond the
+// retry window too, until it has moved the grant on.
+func unsentKey(grantID string, generation uint64) string {
+	return fmt.Sprintf("unsent/%s/%d", grantID, generation)
+}
+
+// wasUnsent reports whether there is such a mark.
+func (g refreshTokenGrant) wasUnsent(ctx context.Context, grantID string, generation uint64) (bool, error) {
+	records, err := g.server.store.Get(ctx, unsentKey(grantID, generation))
+	if err != nil {
+		return false, unavailable(fmt.Errorf("looking whether a successor was sent: %w", err))
+	}
+	return records[0].Exists(), nil
 }
 
 // confirm refuses a grant that has ended by what the store says now: it has just
@@ -116,6 +140,10 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 		// acknowledged. Nobody is to blame; nothing can be trusted.
 		s.log.Error("a grant is older than its refresh token: the store was rolled back", "grant_id", claims.GrantID)
 		return Grant{}, store.Record{}, "", errGrantEnded.because(errors.New("the store is older than the token"))
+	case record.Version == claims.Generation+1:
+		if unsent, err := g.wasUnsent(ctx, claims.GrantID, record.Version); err != nil || unsent {
+			return grant, record, "retried", err
+		}
 	}
 	return Grant{}, store.Record{}, "", g.theft(ctx, claims, record)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"authserver/internal/accesstoken"
 	"authserver/keys"
@@ -23,6 +25,9 @@ type tokenResponse struct {
 	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
 	Scope        string `json:"scope,omitempty"`
 }
+
+// unsentTimeout bounds Authorization.unsent.
+const unsentTimeout = 5 * time.Second
 
 // handleToken is the token endpoint, top to bottom.
 func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -46,6 +51,12 @@ func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error
 		return nil, err
 	}
 	response, err := s.issue(r.Context(), c, authorization)
+	if err != nil && authorization.unsent != nil {
+		// Also for a client that has gone away: it will be back.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), unsentTimeout)
+		defer cancel()
+		err = errors.Join(err, authorization.unsent(ctx))
+	}
 	if err != nil {
 		return nil, err
 	}
