@@ -39,11 +39,12 @@ type revocationFeed struct {
 	retained int         // entries in history
 	latest   *sentFrame
 
-	wake     chan struct{} // something is unsent
-	sent     atomic.Uint64 // the position of latest
-	streams  atomic.Int64
-	ended    chan struct{} // closed when Run has ended
-	snapshot snapshotCache
+	finishing finisher
+	wake      chan struct{} // something is unsent
+	sent      atomic.Uint64 // the position of latest
+	streams   atomic.Int64
+	ended     chan struct{} // closed when Run has ended
+	snapshot  snapshotCache
 
 	box         keys.Box // seals leases
 	leases      *leases
@@ -78,15 +79,50 @@ func newRevocationFeed(s *Server) (*revocationFeed, error) {
 	}, nil
 }
 
-// follow reads the log until ctx ends. What it knows grows only: after trouble it
-// reads the log from its beginning again, because a store that failed over may have
-// lost its latest events and put others where they were.
+// logReader reads a log of the store, and after trouble from its beginning again: a
+// store that failed over may have lost its latest events and put others where they
+// were.
+type logReader struct {
+	store  store.Store
+	name   string
+	after  store.Position
+	looked time.Time // when it was last seen that the latest event is still there
+}
+
+// next waits for further events, tailWait at most. All events up to asOf are then
+// read; it is zero when there may be more of them.
+func (l *logReader) next(ctx context.Context) (events []store.Event, asOf time.Time, err error) {
+	if l.after > 0 && time.Since(l.looked) > lookEvery {
+		l.looked = time.Now()
+		if l.setBack(ctx) {
+			l.after = 0
+		}
+	}
+	began := time.Now()
+	if events, err = l.store.Tail(ctx, l.name, l.after, tailWait); err != nil {
+		l.after = 0
+		return nil, time.Time{}, err
+	}
+	if len(events) > 0 {
+		l.after = events[len(events)-1].Position
+	}
+	return events, completeAsOf(began, len(events)), nil
+}
+
+// setBack reports whether the latest event is gone: it was dropped for its age,
+// and then nothing is left to read, or the store has lost it. A driver that connects
+// again by itself, to a store that failed over, shows no other trouble.
+func (l *logReader) setBack(ctx context.Context) bool {
+	events, err := l.store.Tail(ctx, l.name, l.after-1, 0)
+	return err != nil || len(events) == 0 || events[0].Position != l.after
+}
+
+// follow reads the log until ctx ends. What it knows grows only.
 func (f *revocationFeed) follow(ctx context.Context) {
-	after, trouble, expired, looked := store.Position(0), false, time.Now(), time.Now()
-	var unfinished []string
+	log := logReader{store: f.server.store, name: revocationLog, looked: time.Now()}
+	trouble, expired := false, time.Now()
 	for ctx.Err() == nil {
-		began := time.Now()
-		events, err := f.server.store.Tail(ctx, revocationLog, after, tailWait)
+		events, asOf, err := log.next(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -94,7 +130,7 @@ func (f *revocationFeed) follow(ctx context.Context) {
 			if !trouble {
 				f.server.log.Error("the log of revocations cannot be read; verifiers are told so", "error", err)
 			}
-			after, trouble = 0, true
+			trouble = true
 			pause(ctx, tailRetry)
 			continue
 		}
@@ -102,31 +138,13 @@ func (f *revocationFeed) follow(ctx context.Context) {
 			f.server.log.Info("the log of revocations is read again")
 			trouble = false
 		}
-		if len(events) > 0 {
-			after = events[len(events)-1].Position
-		}
-		asOf := completeAsOf(began, len(events))
-		unfinished = f.server.finishGrants(ctx, append(unfinished, f.server.endedGrants(events)...))
+		f.finishing.add(f.server.endedGrants(events))
 		f.take(events, asOf)
-		if after > 0 && time.Since(looked) > lookEvery {
-			looked = time.Now()
-			if f.setBack(ctx, after) {
-				after = 0
-			}
-		}
 		if time.Since(expired) > expireEvery {
 			expired = time.Now()
 			f.server.metrics.revocations.Set(float64(f.set.Expire()))
 		}
 	}
-}
-
-// setBack reports whether the event at a position is gone: it was dropped for its age,
-// and then nothing is left to read, or the store has lost it. A driver that connects
-// again by itself, to a store that failed over, shows no other trouble.
-func (f *revocationFeed) setBack(ctx context.Context, position store.Position) bool {
-	events, err := f.server.store.Tail(ctx, revocationLog, position-1, 0)
-	return err != nil || len(events) == 0 || events[0].Position != position
 }
 
 // completeAsOf is the instant up to which a read that began at an instant has seen

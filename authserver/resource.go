@@ -43,6 +43,16 @@ func newResourceRegistry(c Config, defaultAlgorithm string) resourceRegistry {
 	return registry
 }
 
+// anyListed reports whether there are status lists at all.
+func (r resourceRegistry) anyListed() bool {
+	for _, listed := range r.listed {
+		if listed {
+			return true
+		}
+	}
+	return false
+}
+
 // algorithmFor returns the algorithm that signs access tokens for resource.
 func (r resourceRegistry) algorithmFor(resource string) string {
 	if algorithm := r.algorithm[resource]; algorithm != "" {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"authserver/internal/accesstoken"
@@ -96,26 +98,56 @@ func (s *Server) endedGrants(events []store.Event) []string {
 	return ended
 }
 
-const maxUnfinished = 10_000
+const (
+	maxUnfinished = 100_000 // grants; 10 MB
+	finishEvery   = time.Second
+	finishAtOnce  = 100 // grants in one question
+)
 
-// finishGrants deletes grants that the log has ended. Whoever logged it does so as
+// finisher deletes grants that the log has ended. Whoever logged it does so as
 // well, unless it was killed in between or had no answer: then the grant could be
-// refreshed, for tokens that nobody accepts. It returns those that are to be tried
-// again.
-func (s *Server) finishGrants(ctx context.Context, ended []string) []string {
-	if len(ended) == 0 {
-		return nil
+// refreshed, for tokens that nobody accepts. It is in no hurry, and nobody who reads
+// the log waits for it.
+type finisher struct {
+	mu    sync.Mutex
+	ended []string // keys; those beyond maxUnfinished wait for the log to be read again, after a restart
+}
+
+func (f *finisher) add(ended []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, ended[:min(len(ended), maxUnfinished-len(f.ended))]...)
+}
+
+// take returns what is to be finished, the oldest first.
+func (f *finisher) take() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ended := f.ended
+	f.ended = nil
+	return ended
+}
+
+// finishGrants deletes grants that the log has ended, until ctx ends.
+func (s *Server) finishGrants(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, finishEvery)
+		for ended := range slices.Chunk(s.feed.finishing.take(), finishAtOnce) {
+			if s.finish(ctx, ended) != nil {
+				s.feed.finishing.add(ended) // once more
+			}
+		}
 	}
+}
+
+func (s *Server) finish(ctx context.Context, ended []string) error {
 	records, err := s.store.Get(ctx, ended...)
 	for i, record := range records {
 		if err == nil && record.Exists() {
 			err = s.store.Delete(ctx, ended[i])
 		}
 	}
-	if err != nil {
-		return ended[max(0, len(ended)-maxUnfinished):] // after a restart the log is read again
-	}
-	return nil
+	return err
 }
 
 // endSession ends a session of a user and all its grants. No grant is made in it any more. It

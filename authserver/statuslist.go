@@ -64,9 +64,13 @@ type served struct {
 
 // token returns the signed list.
 func (l *statusLists) token(id string) (string, error) {
+	// The bits are as old as the older of the logs that they come from.
 	l.mu.Lock()
-	held := l.lists[id]
+	held, asOf := l.lists[id], earlier(l.asOf, l.server.feed.asOf())
 	l.mu.Unlock()
+	if stale := time.Since(asOf) > statusListKept; stale && l.server.resources.anyListed() {
+		return "", unavailable(errors.New("what was issued and revoked is not known for the last seconds"))
+	}
 	if held == nil {
 		return "", &Error{Code: "not_found", Status: http.StatusNotFound,
 			Description: "there is no such status list; lists go when the last of their tokens has expired"}
@@ -75,10 +79,6 @@ func (l *statusLists) token(id string) (string, error) {
 	defer held.served.mu.Unlock()
 	if held.served.token != "" && time.Since(held.served.made) < statusListKept {
 		return held.served.token, nil
-	}
-	asOf := l.server.feed.asOf()
-	if time.Since(asOf) > statusListKept {
-		return "", unavailable(errors.New("what was revoked is not known for the last seconds"))
 	}
 	encoded, err := encodeBits(l.bits(held))
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 	"authserver/internal/intake"
-	"authserver/store"
 )
 
 // issuedLog is the log of the tokens that have a place in a status list: what each
@@ -31,6 +30,7 @@ type statusLists struct {
 	server *Server
 
 	mu    sync.Mutex
+	asOf  time.Time // up to which all of issuedLog is known here
 	id    string    // of the list that is being filled here
 	used  int       // its places
 	order [8]uint32 // keys of its order
@@ -119,16 +119,13 @@ func (l *statusLists) note(ctx context.Context, token string, claims accesstoken
 
 // follow reads issuedLog until ctx ends, where some resource has status lists.
 func (l *statusLists) follow(ctx context.Context) {
-	any := false
-	for _, listed := range l.server.resources.listed {
-		any = any || listed
-	}
-	if !any {
+	if !l.server.resources.anyListed() {
 		return
 	}
+	log := logReader{store: l.server.store, name: issuedLog, looked: time.Now()}
 	trouble, swept := false, time.Now()
-	for after := store.Position(0); ctx.Err() == nil; {
-		events, err := l.server.store.Tail(ctx, issuedLog, after, time.Second)
+	for ctx.Err() == nil {
+		events, asOf, err := log.next(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -137,18 +134,27 @@ func (l *statusLists) follow(ctx context.Context) {
 				l.server.log.Error("the log of tokens in status lists cannot be read", "error", err)
 			}
 			trouble = true
-			pause(ctx, time.Second)
+			pause(ctx, tailRetry)
 			continue
 		}
 		trouble = false
 		for _, event := range events {
-			after = event.Position
 			l.take(event.Value)
 		}
+		l.complete(asOf)
 		if time.Since(swept) > expireEvery {
 			l.sweep(time.Now().Add(-revocationSlack).Unix())
 			swept = time.Now()
 		}
+	}
+}
+
+// complete notes that all tokens that were handed out up to asOf have their places.
+func (l *statusLists) complete(asOf time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if asOf.After(l.asOf) {
+		l.asOf = asOf
 	}
 }
 

@@ -212,3 +212,42 @@ func TestSubjectsAsText(t *testing.T) {
 		}
 	}
 }
+
+// A list is not said to be newer than what is known of the tokens in it: one whose
+// place was not read yet would be shown as not revoked.
+func TestStatusListIsAsOldAsItsLogs(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	l := s.statuses
+	s.resources.listed["https://api.example.com"] = true
+	l.take([]byte(`{"list":"a","idx":1,"exp":1}`))
+	refused := func(when string) {
+		t.Helper()
+		for _, id := range []string{"a", "unknown"} {
+			if _, err := l.token(id); err == nil || asError(err).Status != http.StatusServiceUnavailable {
+				t.Errorf("%s, list %s: %v", when, id, err)
+			}
+		}
+	}
+	now := time.Now()
+	refused("before either log was read")
+	s.feed.take(nil, now)
+	refused("before the tokens were read")
+	l.complete(now.Add(-statusListKept - time.Second))
+	refused("when the tokens were read too long ago")
+	l.complete(now.Add(-2 * time.Second))
+	token, err := l.token("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := intake.Parse(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims statusListClaims
+	if err := json.Unmarshal(parsed.Payload, &claims); err != nil || claims.IssuedAt != now.Add(-2*time.Second).Unix() {
+		t.Errorf("iat %d, %v; want that of the older log, %d", claims.IssuedAt, err, now.Add(-2*time.Second).Unix())
+	}
+	if _, err := l.token("unknown"); asError(err).Status != http.StatusNotFound {
+		t.Errorf("an unknown list: %v", err)
+	}
+}
