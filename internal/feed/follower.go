@@ -43,6 +43,7 @@ type Follower struct {
 	stream string    // of the connection; empty before its first frame
 	origin time.Time // not later than when the stream's clock stood at zero
 	asOf   int64     // of the latest frame
+	seen   time.Time // when the request left or the latest frame came
 
 	fresh atomic.Pointer[time.Time]
 }
@@ -98,8 +99,13 @@ func (f *Follower) Load(body []byte, verify Verify) error {
 // Connect begins a connection: nonce is what its request carries and sent when the
 // request was sent, at the latest.
 func (f *Follower) Connect(nonce string, sent time.Time) {
-	f.nonce, f.sent, f.stream = nonce, sent, ""
+	f.nonce, f.sent, f.seen, f.stream = nonce, sent, sent, ""
 }
+
+// maxStep bounds how far the wall clock may get ahead of the monotonic one from frame
+// to frame: that one stands still while a machine sleeps, and what came before looks
+// new when it wakes.
+const maxStep = 100 * time.Millisecond
 
 // Apply takes one frame, as it came and when, and returns what it said.
 func (f *Follower) Apply(raw string, received time.Time, verify Verify) (Frame, error) {
@@ -108,7 +114,11 @@ func (f *Follower) Apply(raw string, received time.Time, verify Verify) (Frame, 
 		return Frame{}, err
 	}
 	first := f.stream == ""
+	slept := received.Round(0).Sub(f.seen.Round(0)) - received.Sub(f.seen)
+	f.seen = received
 	switch {
+	case slept > maxStep:
+		return Frame{}, fmt.Errorf("%w: it may have waited while this machine slept, or had its clock set forward, for %s", ErrGap, slept)
 	case frame.Issuer != f.issuer || frame.Stream == "":
 		return Frame{}, fmt.Errorf("the frame: %w", ErrForged)
 	case first && (f.nonce == "" || frame.Nonce != f.nonce):

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"authserver/internal/intake"
 
@@ -277,6 +278,42 @@ func TestClockSteps(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if _, err := f.Apply(i.sign(FrameType, i.frame()), slow, i.verify); err != nil || f.Age(slow) != 0 {
 			t.Errorf("after sleep: %v, age %s", err, f.Age(slow))
+		}
+	})
+}
+
+// asAfterSleep returns t as a machine reads it that slept for d before: the monotonic
+// clock stood still.
+func asAfterSleep(t time.Time, d time.Duration) time.Time {
+	(*struct {
+		wall      uint64
+		monotonic int64
+		location  *time.Location
+	})(unsafe.Pointer(&t)).monotonic -= int64(d)
+	return t
+}
+
+// A frame that lay in a buffer while the machine slept confirms nothing; the next
+// connection does.
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t)
+		f := connected(t, i)
+		waiting := i.sign(FrameType, i.frame())
+		time.Sleep(time.Hour)
+		woken := asAfterSleep(time.Now(), time.Hour)
+		if woken.Sub(time.Now()) != -time.Hour || !woken.Round(0).Equal(time.Now().Round(0)) {
+			t.Fatal("time.Time is not laid out as this test has it")
+		}
+		if _, err := f.Apply(waiting, woken, i.verify); !errors.Is(err, ErrGap) {
+			t.Errorf("%v, want ErrGap", err)
+		}
+		if f.Fresh(woken) {
+			t.Error("fresh by a frame of an hour ago")
+		}
+		f.Connect("again", woken)
+		if _, err := f.Apply(i.hello("again"), woken, i.verify); err != nil || !f.Fresh(woken) {
+			t.Errorf("the next connection: %v, age %s", err, f.Age(woken))
 		}
 	})
 }
