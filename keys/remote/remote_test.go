@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"context"
+	"crypto"
 	"io"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"authserver/keys"
@@ -138,5 +140,64 @@ func TestBadRequests(t *testing.T) {
 		if c.status == 200 && w.Header().Get("Content-Type") != "application/json" {
 			t.Error(http.StatusText(w.Code), w.Header())
 		}
+	}
+}
+
+// late opens keys when it is let.
+type late struct {
+	keys.Backend
+	opens   atomic.Int32
+	opening chan struct{}
+	let     chan struct{}
+}
+
+func (l *late) Open(ctx context.Context, place keys.Place, handle []byte) (crypto.Signer, error) {
+	signer, err := l.Backend.Open(ctx, place, handle)
+	if l.opens.Add(1) == 2 { // the first time is the client's own
+		close(l.opening)
+		<-l.let
+	}
+	return signer, err
+}
+
+func (*late) Destroy(context.Context, keys.Place, []byte) error { return nil }
+
+// A signer that was being opened while its key was destroyed is not kept.
+func TestDestroyMeetsSign(t *testing.T) {
+	b := &late{Backend: sealed(t), opening: make(chan struct{}), let: make(chan struct{})}
+	socket := filepath.Join(t.TempDir(), "keys.sock")
+	serve(t, socket, b)
+	client, err := remote.Dial(t.Context(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := keys.Place{Issuer: "https://auth.example.com", Ring: "EdDSA", Algorithm: "EdDSA"}
+	public, handle, err := client.Generate(t.Context(), place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if place.KeyID, err = keys.Thumbprint(public); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := client.Open(t.Context(), place, handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := make(chan error)
+	sign := func() error { _, err := signer.Sign(nil, []byte("message"), crypto.Hash(0)); return err }
+	go func() { signed <- sign() }()
+	<-b.opening
+	if err := client.Destroy(t.Context(), place, handle); err != nil {
+		t.Fatal(err)
+	}
+	close(b.let)
+	if err := <-signed; err != nil {
+		t.Fatal(err)
+	}
+	if err := sign(); err != nil {
+		t.Fatal(err)
+	}
+	if opens := b.opens.Load(); opens != 3 {
+		t.Errorf("opened %d times, want 3: what was opened before the key was destroyed is not kept", opens)
 	}
 }

@@ -35,8 +35,9 @@ type server struct {
 	backend keys.Backend
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	opened map[string]crypto.Signer // by place and handle
+	mu        sync.Mutex
+	opened    map[string]crypto.Signer // by place and handle
+	destroyed int                      // counts what may have ended the signers that are being opened
 }
 
 // maxOpened bounds the signers that are kept open: a server has some four keys.
@@ -117,7 +118,7 @@ func (s *server) signer(ctx context.Context, asked request) (crypto.Signer, stri
 	}
 	name := string(encoded)
 	s.mu.Lock()
-	signer := s.opened[name]
+	signer, destroyed := s.opened[name], s.destroyed
 	s.mu.Unlock()
 	if signer != nil {
 		return signer, name, nil
@@ -127,10 +128,12 @@ func (s *server) signer(ctx context.Context, asked request) (crypto.Signer, stri
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.opened) >= maxOpened {
-		clear(s.opened)
+	if s.destroyed == destroyed {
+		if len(s.opened) >= maxOpened {
+			clear(s.opened)
+		}
+		s.opened[name] = signer
 	}
-	s.opened[name] = signer
 	return signer, name, nil
 }
 
@@ -140,11 +143,18 @@ func (s *server) forget(name string) {
 	delete(s.opened, name)
 }
 
+// destroy keeps no signer open that was opened before the key was gone.
 func (s *server) destroy(ctx context.Context, asked request) (response, error) {
-	s.mu.Lock()
-	clear(s.opened)
-	s.mu.Unlock()
+	s.forgetAll()
+	defer s.forgetAll()
 	return response{}, s.backend.Destroy(ctx, asked.Place, asked.Handle)
+}
+
+func (s *server) forgetAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.destroyed++
+	clear(s.opened)
 }
 
 // Serve answers for a backend on a unix socket of mode 0600 until ctx ends. A
@@ -159,7 +169,7 @@ func Serve(ctx context.Context, socket string, b keys.Backend, log *slog.Logger)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	server := &http.Server{Handler: Handler(b, log), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	server := &http.Server{Handler: Handler(b, log), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
