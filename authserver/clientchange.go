@@ -42,6 +42,13 @@ func (s *Server) addClient(ctx context.Context, described Client, expires time.T
 	} else if err != nil {
 		return storedClient{}, "", unavailable(fmt.Errorf("storing a client: %w", err))
 	}
+	// A user who is added at this moment sees the client, or is seen here.
+	if owner, err := s.userRecord(ctx, described.ClientID); err != nil || owner.exists {
+		if err == nil {
+			err = adminExists("%q is the subject of a user", described.ClientID)
+		}
+		return storedClient{}, "", errors.Join(err, s.clients.records.Delete(ctx, described.ClientID))
+	}
 	err = s.clients.catalogue.add(ctx, described.ClientID, expires)
 	for _, origin := range originsOf(described) {
 		if err == nil {

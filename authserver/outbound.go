@@ -76,13 +76,18 @@ func (o *outbound) judge(address string) error {
 	return nil
 }
 
+// unicast is all of IPv6 that is given to networks of the internet (IANA, Internet
+// Protocol Version 6 Address Space). What else there is stays refused, whatever it
+// becomes.
+var unicast = netip.MustParsePrefix("2000::/3")
+
 // inward are the networks that are not the public internet (RFC 6890 and its
 // registries), and those in which an IPv6 address stands for an IPv4 one.
 var inward = func() []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range strings.Fields(`0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
 		192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
-		::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8`) {
+		2001::/23 2001:db8::/32 2002::/16 3fff::/20`) {
 		all = append(all, netip.MustParsePrefix(text))
 	}
 	return all
@@ -94,7 +99,7 @@ func public(ip netip.Addr) bool {
 			return false
 		}
 	}
-	return ip.IsValid()
+	return ip.Is4() || unicast.Contains(ip)
 }
 
 // post sends a form and returns the status of the answer, whose body is not read.

@@ -23,7 +23,8 @@ func TestOutboundAddresses(t *testing.T) {
 		}
 	}
 	for address, allowed := range map[string]bool{"93.184.215.14:443": true, "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:443": true, "10.20.3.4:8080": true,
-		"93.184.215.14:22": false, "93.184.215.14:80": false, "93.184.215.14:6379": false, "10.21.0.1:443": false, "[fe80::1%eth0]:443": false, "example.com:443": false, "": false} {
+		"93.184.215.14:22": false, "93.184.215.14:80": false, "93.184.215.14:6379": false, "10.21.0.1:443": false, "[fe80::1%eth0]:443": false,
+		"[2606:2800:21f:cb07::1]:443": true, "[4000::1]:443": false, "[2001:db8::1]:443": false, "[64:ff9b::7f00:1]:443": false, "[::127.0.0.1]:443": false, "[::ffff:127.0.0.1]:443": false, "[2002:7f00:1::]:443": false, "example.com:443": false, "": false} {
 		if err := o.judge(address); (err == nil) != allowed {
 			t.Errorf("%s: %v", address, err)
 		}

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -12,7 +13,10 @@ const (
 	believedStale = 30 * time.Second // while the store does not answer
 	askingTimeout = 5 * time.Second
 	maxRemembered = 10_000
+	maxQuestions  = 1000 // at once, of one kind: whoever makes keys up fills no memory with them
 )
+
+var errQuestions = errors.New("too many questions are put to the store at once")
 
 // remembered holds what the store said of keys a moment ago, so that busy clients
 // and users cost the store one question a second. The store is the judge: what has
@@ -22,7 +26,9 @@ const (
 // What does not exist is not remembered, so that strangers cannot fill it.
 type remembered[T any] struct {
 	// load asks the store; false means that there is no such thing.
-	load    func(ctx context.Context, key string) (value T, exists bool, err error)
+	load      func(ctx context.Context, key string) (value T, exists bool, err error)
+	questions chan struct{} // a place for each that is under way
+
 	mu      sync.Mutex
 	answers map[string]*remembrance[T]
 }
@@ -38,7 +44,7 @@ type remembrance[T any] struct {
 }
 
 func remember[T any](load func(ctx context.Context, key string) (T, bool, error)) *remembered[T] {
-	return &remembered[T]{load: load, answers: make(map[string]*remembrance[T])}
+	return &remembered[T]{load: load, questions: make(chan struct{}, maxQuestions), answers: make(map[string]*remembrance[T])}
 }
 
 // get returns the value of key and whether it exists.
@@ -55,15 +61,25 @@ func (m *remembered[T]) within(ctx context.Context, key string, stale time.Durat
 	age := time.Since(answer.asked)
 	trouble := !answer.failed.IsZero()
 	if answer.asking == nil && age >= believed && (!trouble || time.Since(answer.failed) >= believed || age >= stale) {
-		answer.asking = make(chan struct{})
-		go m.ask(context.WithoutCancel(ctx), key, answer)
+		select {
+		case m.questions <- struct{}{}:
+			answer.asking = make(chan struct{})
+			go m.ask(context.WithoutCancel(ctx), key, answer)
+		default:
+		}
 	}
 	if age < believed || trouble && age < stale { // nobody waits for a store in trouble
 		defer m.mu.Unlock()
 		return answer.value, answer.exists, nil
 	}
 	asking := answer.asking
+	if asking == nil && answer.asked.IsZero() {
+		delete(m.answers, key)
+	}
 	m.mu.Unlock()
+	if asking == nil {
+		return none, false, errQuestions
+	}
 	select {
 	case <-asking:
 	case <-ctx.Done():
@@ -96,7 +112,7 @@ func (m *remembered[T]) entry(key string) *remembrance[T] {
 // ask puts the one question for all who wait. It outlives the first of them.
 func (m *remembered[T]) ask(ctx context.Context, key string, answer *remembrance[T]) {
 	ctx, cancel := context.WithTimeout(ctx, askingTimeout)
-	defer cancel()
+	defer func() { cancel(); <-m.questions }()
 	asked := time.Now()
 	value, exists, err := m.load(ctx, key)
 	m.mu.Lock()

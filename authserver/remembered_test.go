@@ -109,3 +109,42 @@ func TestRememberedIsBounded(t *testing.T) {
 		t.Errorf("%d are remembered, the bound is %d", len(m.answers), maxRemembered)
 	}
 }
+
+// While the store hangs, made-up keys wait in a bounded number and leave nothing behind;
+// what is known already is still answered.
+func TestQuestionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hangs bool
+		answer := make(chan struct{})
+		m := remember(func(_ context.Context, key string) (string, bool, error) {
+			if hangs {
+				<-answer
+			}
+			return key, key == "known", nil
+		})
+		m.get(t.Context(), "known")
+		hangs = true
+		var refused, waited atomic.Int64
+		for i := range maxQuestions + 100 {
+			go func() {
+				if _, _, err := m.get(t.Context(), fmt.Sprint("made up ", i)); errors.Is(err, errQuestions) {
+					refused.Add(1)
+				} else if err == nil {
+					waited.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		if refused.Load() != 100 || len(m.answers) != maxQuestions+1 {
+			t.Errorf("%d refused, %d answers", refused.Load(), len(m.answers))
+		}
+		if got, _, err := m.get(t.Context(), "known"); got != "known" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		close(answer)
+		synctest.Wait()
+		if waited.Load() != maxQuestions || len(m.answers) != 1 || len(m.questions) != 0 {
+			t.Errorf("%d answered, %d answers, %d under way", waited.Load(), len(m.answers), len(m.questions))
+		}
+	})
+}

@@ -51,6 +51,13 @@ func (s *Server) addUser(ctx context.Context, u newUser) (string, error) {
 	if errors.Is(err, store.ErrExists) {
 		return "", adminExists("there is a user with the subject %q already", u.subject)
 	}
+	if err == nil { // a client that is added at this moment sees the user, or is seen here
+		if _, _, lookup := s.clients.records.Get(ctx, u.subject); lookup == nil {
+			return "", errors.Join(adminExists("%q is the client_id of a client", u.subject), s.eraseUser(ctx, u.subject))
+		} else if !errors.Is(lookup, store.ErrNotFound) {
+			err = lookup
+		}
+	}
 	if err == nil && u.password != "" {
 		_, _, err = s.credentialsTable().Update(ctx, u.subject, store.Forever, func(c *credentials) error {
 			*c = credentials{Password: &storedPassword{Hash: u.password, Changed: now}}
