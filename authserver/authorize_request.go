@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,41 +56,6 @@ func (a authorizationRequest) prompts(value string) bool { return slices.Contain
 
 // openID reports whether it is an OpenID Connect request.
 func (a authorizationRequest) openID() bool { return slices.Contains(a.Scope, "openid") }
-
-// parameters returns what makes the same request again, but for a hint that has
-// served its purpose.
-func (a authorizationRequest) parameters() url.Values {
-	values := url.Values{"client_id": {a.ClientID}, "response_type": {"code"}}
-	set := func(name, value string) {
-		if value != "" {
-			values.Set(name, value)
-		}
-	}
-	if a.RedirectSent {
-		set("redirect_uri", a.RedirectURI)
-	}
-	set("response_mode", a.ResponseMode)
-	set("state", a.State)
-	set("scope", strings.Join(a.Scope, " "))
-	set("nonce", a.Nonce)
-	set("prompt", strings.Join(a.Prompt, " "))
-	set("login_hint", a.LoginHint)
-	set("ui_locales", a.UILocales)
-	set("acr_values", strings.Join(a.ACRValues, " "))
-	if a.Challenge != "" {
-		set("code_challenge", a.Challenge)
-		set("code_challenge_method", "S256")
-	}
-	if a.MaxAge != nil {
-		set("max_age", strconv.FormatInt(*a.MaxAge, 10))
-	}
-	if !a.Claims.empty() {
-		encoded, _ := json.Marshal(a.Claims) // of strings and booleans; it cannot fail
-		set("claims", string(encoded))
-	}
-	values["resource"] = a.Resources
-	return values
-}
 
 // consentScope is what the user is asked to allow: the scope, and the scopes that
 // the single claims of the request belong to.

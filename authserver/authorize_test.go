@@ -3,6 +3,7 @@ package authserver
 import (
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -310,12 +311,12 @@ func TestInteractionIsBound(t *testing.T) {
 			t.Errorf("%s: %s", name, got.body)
 		}
 	}
-	// Too old: the page leads back to where it began.
+	// Too old: the page leads to the same request anew, whoever it is about.
 	in, err := s.unsealInteraction(sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.Expires = past(1)
+	in.Expires, in.SignedIn, in.Request.Subject = past(1), true, "alice-1"
 	if sealed, err = s.sealInteraction(in); err != nil {
 		t.Fatal(err)
 	}
@@ -325,8 +326,13 @@ func TestInteractionIsBound(t *testing.T) {
 	if !strings.HasPrefix(got.body, "error expired") || next == "" {
 		t.Fatalf("expired: %s", got.body)
 	}
-	if page := b.send("GET", next, nil); !page.on("/login") {
-		t.Errorf("the way on leads to %d %v", page.status, page.location)
+	at, err := url.Parse(next)
+	if err != nil || at.Path != "/login" {
+		t.Fatalf("the way on leads to %s %v", next, err)
+	}
+	anew, err := s.unsealInteraction(at.Query().Get("interaction"))
+	if err != nil || anew.ID == in.ID || anew.SignedIn || !reflect.DeepEqual(anew.Request, in.Request) {
+		t.Errorf("the way on is %+v, %v", anew, err)
 	}
 }
 

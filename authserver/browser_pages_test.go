@@ -165,7 +165,7 @@ func TestVisit(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("the back channel was not used")
 	}
-	s.Back()
+	s.Back("#arrived")
 	s.Open(s.Issuer + "/account")
 	s.expect(t, "Sign in", "to manage your account")
 }

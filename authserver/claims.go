@@ -21,8 +21,6 @@ type claimRequest struct {
 
 const maxClaims = 50 // in one request
 
-func (c claimsRequest) empty() bool { return len(c.UserInfo) == 0 && len(c.IDToken) == 0 }
-
 // wanted returns the values that are asked for, where they are strings.
 func (c claimRequest) wanted() []string {
 	var values []string

@@ -66,7 +66,7 @@ func (s *Server) showConsent(w http.ResponseWriter, r *http.Request, in *interac
 		Page: s.page(http.StatusOK, in.Request.UILocales), Client: c.view(in.Request.RedirectURI), User: u.view(),
 		Form:   Form{Action: s.issuer + "/consent", Fields: []Field{{"interaction", sealed}}},
 		Scopes: s.scopeViews(in.Request.consentScope(), given),
-		Switch: s.issuer + "/login?interaction=" + sealed,
+		Switch: s.loginURL(sealed),
 	}
 	page.Targets = formTargets(in.Request.RedirectURI)
 	if in.Switched {

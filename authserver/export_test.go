@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"authserver/keys"
 	"authserver/store"
 )
 
@@ -91,4 +92,20 @@ func CodeFailuresKey(subject string) string {
 // DisableUser disables a user as an operator does.
 func DisableUser(ctx context.Context, s *Server, subject string) error {
 	return s.disableUser(ctx, subject, "test")
+}
+
+// AgeInteraction returns what a page of a server holds as its parameter interaction as
+// if the page had been opened so long before.
+func AgeInteraction(issuer string, from *keys.Manager, sealed string, by time.Duration) (string, error) {
+	box, err := from.Box("interaction")
+	if err != nil {
+		return "", err
+	}
+	s := &Server{issuer: issuer, interactionBox: box}
+	in, err := s.unsealInteraction(sealed)
+	if err != nil {
+		return "", err
+	}
+	in.Expires -= int64(by / time.Second)
+	return s.sealInteraction(in)
 }

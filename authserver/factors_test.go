@@ -2,6 +2,8 @@ package authserver_test
 
 import (
 	"net/netip"
+	"net/url"
+	"slices"
 	"testing"
 
 	"authserver/authserver/authservertest"
@@ -14,11 +16,8 @@ var loopbackOnly = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.Mu
 // after a password. Chromium's virtual authenticator holds it.
 func TestPasskeys(t *testing.T) {
 	s := newSite(t, nil)
-	s.AddAuthenticator()
-	s.Open(s.Issuer + "/account")
-	s.signIn(authservertest.Password, "#devices")
-	s.Type("#name", "My key")
-	s.Click("form[data-passkey=create] button", ".codes")
+	s.AddAuthenticator(true)
+	s.addPasskey("My key")
 	s.expect(t, "Your recovery codes")
 	codes := browsertest.Evaluate[[]string](s.Browser, `[...document.querySelectorAll(".codes code")].map(e => e.textContent)`)
 	if len(codes) != 10 {
@@ -63,5 +62,128 @@ func TestPasskeys(t *testing.T) {
 	s.Open(s.authorize("frame"))
 	s.Click("form.passkey button", "#notice")
 	s.expect(t, "The passkey was not accepted.")
+	s.Quiet(t)
+}
+
+// idToken redeems the code that the browser has just brought to the client "frame",
+// and returns what the ID token says.
+func (s *site) idToken(t *testing.T) map[string]any {
+	t.Helper()
+	at, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := post(t, s.Server.Issuer+"/token", "frame:"+authservertest.Secret, form("grant_type", "authorization_code", "code", at.Query().Get("code"),
+		"redirect_uri", s.party.URL+"/callback", "code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"))
+	if a.status != 200 {
+		t.Fatalf("%s: %s", at, a.raw)
+	}
+	return claimsOf(t, a.text("id_token"))
+}
+
+// expectProof fails unless the ID token of the code that has just come says how its
+// user has signed in.
+func (s *site) expectProof(t *testing.T, how, acr string, amr ...string) {
+	t.Helper()
+	claims := s.idToken(t)
+	var got []string
+	for _, one := range claims["amr"].([]any) {
+		got = append(got, one.(string))
+	}
+	if claims["acr"] != acr || !slices.Equal(got, amr) {
+		t.Errorf("%s: acr %v, amr %v; want %s, %v", how, claims["acr"], got, acr, amr)
+	}
+}
+
+// discourage has the page ask the authenticator not to verify its user, as somebody
+// who holds another's security key and does not know its PIN would.
+func (s *site) discourage() {
+	browsertest.Evaluate[int](s.Browser, `(() => {
+		const form = document.querySelector("form.passkey"), options = JSON.parse(form.dataset.options);
+		options.userVerification = "discouraged";
+		form.dataset.options = JSON.stringify(options);
+		return 0;
+	})()`)
+}
+
+// addPasskey adds a passkey on the account page, to which it signs in by password.
+func (s *site) addPasskey(name string) {
+	s.Open(s.Issuer + "/account")
+	s.signIn(authservertest.Password, "#devices")
+	s.Type("#name", name)
+	s.Click("form[data-passkey=create] button", ".codes")
+}
+
+// What a passkey proves is what its authenticator answers this time (WebAuthn §6.1,
+// flag UV): with its user verified it is two factors and resists phishing, alone or
+// after the password. Without, it is a thing that one has: alone it is refused, and
+// after the password it makes two factors, which is not enough where the client
+// insists on more.
+func TestPasskeyUserVerification(t *testing.T) {
+	s := newSite(t, nil)
+	s.AddAuthenticator(true)
+	s.addPasskey("Fingerprint")
+	essential := []string{"claims", `{"id_token":{"acr":{"essential":true,"values":["phr"]}}}`}
+
+	s.Forget()
+	s.Open(s.authorize("frame", essential...))
+	s.Click("form.passkey button", "#arrived")
+	s.expectProof(t, "alone, verified", "phr", "pop", "user", "mfa")
+
+	s.Forget()
+	s.Open(s.authorize("frame", essential...))
+	s.signIn(authservertest.Password, "#code")
+	s.Click("form.passkey button", "#arrived")
+	s.expectProof(t, "after the password, verified", "phr", "pwd", "pop", "user", "mfa")
+
+	// The credential was verified when it was made; that says nothing of today.
+	s.Forget()
+	s.Open(s.authorize("frame"))
+	s.discourage()
+	s.Click("form.passkey button", "#notice")
+	s.expect(t, "The passkey was not accepted.")
+	s.Open(s.authorize("frame", "prompt", "none"))
+	s.Wait("#arrived")
+	s.expect(t, "code=false error=login_required")
+
+	s.Open(s.authorize("frame"))
+	s.signIn(authservertest.Password, "#code")
+	s.discourage()
+	s.Click("form.passkey button", "#arrived")
+	s.expectProof(t, "after the password, present only", "aal2", "pwd", "pop", "user", "mfa")
+
+	s.Forget()
+	s.Open(s.authorize("frame", essential...))
+	s.signIn(authservertest.Password, "#code")
+	s.discourage()
+	s.Click("form.passkey button", "#arrived")
+	s.expect(t, "code=false error=unmet_authentication_requirements")
+	s.Quiet(t)
+}
+
+// A security key without a PIN verifies nobody: it is a second factor and no more,
+// and the browser itself does not offer it for a sign-in without a password.
+func TestSecurityKeyWithoutPIN(t *testing.T) {
+	s := newSite(t, nil)
+	s.AddAuthenticator(false)
+	s.addPasskey("Plain key")
+
+	s.Forget()
+	s.Open(s.authorize("frame", "acr_values", "aal2"))
+	s.signIn(authservertest.Password, "#code")
+	s.Click("form.passkey button", "#arrived")
+	s.expectProof(t, "after the password", "aal2", "pwd", "pop", "user", "mfa")
+
+	s.Forget()
+	s.Open(s.authorize("frame"))
+	s.Click("form.passkey button", "form.passkey .notice:not([hidden])")
+	s.expect(t, "That did not work. Try again, or sign in another way.")
+
+	// acr_values is a wish (OpenID Connect Core §3.1.2.1): the ID token says what came of it.
+	s.Forget()
+	s.Open(s.authorize("frame", "acr_values", "phr"))
+	s.signIn(authservertest.Password, "#code")
+	s.Click("form.passkey button", "#arrived")
+	s.expectProof(t, "where phr was wished for", "aal2", "pwd", "pop", "user", "mfa")
 	s.Quiet(t)
 }

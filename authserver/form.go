@@ -59,7 +59,9 @@ func (s *Server) tokenOfSession(r *http.Request) string {
 // checkToken refuses a form that was made for another session than the browser has.
 func (s *Server) checkToken(r *http.Request, f form) error {
 	if subtle.ConstantTimeCompare([]byte(f.get(formToken)), []byte(s.tokenOfSession(r))) != 1 {
-		return errForeignForm.because(errors.New("the form was made for another session"))
+		refused := errForeignForm.because(errors.New("the form was made for another session"))
+		refused.next = s.issuer + "/account" // a new sign-in in another tab makes the forms of this one old
+		return refused
 	}
 	return nil
 }

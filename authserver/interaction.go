@@ -77,19 +77,23 @@ func (s *Server) openInteraction(r *http.Request, sealed string) (*interaction, 
 		return nil, &pageError{kind: ErrorCookies, status: http.StatusForbidden, cause: errors.New("an interaction of another browser")}
 	}
 	if in.Expires <= time.Now().Unix() {
-		return nil, &pageError{kind: ErrorExpired, status: http.StatusBadRequest, cause: errors.New("an expired interaction"),
-			next: s.again(in), client: in.Request.ClientID}
+		return nil, s.over(in, ErrorExpired, errors.New("an expired interaction"))
 	}
 	return in, nil
 }
 
-// again is the URL where what in is for begins anew.
-func (s *Server) again(in *interaction) string {
-	if in.toAccount() {
-		return s.issuer + "/account"
+// over refuses an interaction that is at its end, and leads to the same request from
+// its beginning: who pressed a button twice, or came back from lunch, can go on.
+func (s *Server) over(in *interaction, kind ErrorKind, cause error) error {
+	anew := interaction{ID: newID(), Browser: in.Browser, Expires: time.Now().Add(interactionLifetime).Unix(), Request: in.Request}
+	sealed, err := s.sealInteraction(&anew)
+	if err != nil {
+		return err
 	}
-	return s.issuer + "/authorize?" + in.Request.parameters().Encode()
+	return &pageError{kind: kind, status: http.StatusBadRequest, cause: cause, client: in.Request.ClientID, next: s.loginURL(sealed)}
 }
+
+func (s *Server) loginURL(sealed string) string { return s.issuer + "/login?interaction=" + sealed }
 
 func (s *Server) unsealInteraction(sealed string) (*interaction, error) {
 	decoded, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
@@ -113,7 +117,7 @@ func (s *Server) spend(ctx context.Context, in *interaction) error {
 	err := s.spent.Create(ctx, in.ID, struct{}{}, time.Unix(in.Expires, 0).Add(time.Minute))
 	switch {
 	case errors.Is(err, store.ErrExists):
-		return &pageError{kind: ErrorDone, status: http.StatusBadRequest, cause: errors.New("an interaction completed twice"), client: in.Request.ClientID}
+		return s.over(in, ErrorDone, errors.New("an interaction completed twice"))
 	case err != nil:
 		return unavailable(fmt.Errorf("completing an interaction: %w", err))
 	}

@@ -89,8 +89,8 @@ var german = messages{
 	Errors: map[authserver.ErrorKind]errorText{
 		authserver.ErrorRequest:     {"Dieser Link funktioniert nicht", "Die App, von der du kommst, hat einen Fehler gemacht. Geh zurück und versuche es noch einmal; wenn es so bleibt, sag ihren Entwicklern Bescheid."},
 		authserver.ErrorCookies:     {"Dein Browser hat kein Cookie gesendet", "Erlaube für diese Seite Cookies und fang noch einmal an, in dem Browser und Fenster, in dem du begonnen hast."},
-		authserver.ErrorExpired:     {"Das hat zu lange gedauert", "Zu deiner Sicherheit gilt die Seite nicht mehr. Geh zurück zur App und melde dich neu an."},
-		authserver.ErrorDone:        {"Das hast du schon erledigt", "Diese Anmeldung ist abgeschlossen. Geh zurück zur App."},
+		authserver.ErrorExpired:     {"Das hat zu lange gedauert", "Zu deiner Sicherheit gilt die Seite nur eine Stunde lang. Nichts ist verloren: fang noch einmal an."},
+		authserver.ErrorDone:        {"Das hast du schon erledigt", "Diese Anmeldung ist abgeschlossen. Geh zurück zur App; wenn du dort nicht angemeldet bist, versuche es noch einmal."},
 		authserver.ErrorForeign:     {"Dieses Formular war nicht von uns", "Es kam von einer anderen Website oder von einer Seite, die nicht mehr gilt. Nichts wurde geändert."},
 		authserver.ErrorDisabled:    {"Dieses Konto oder diese App ist gesperrt", "Frag die Leute, die diesen Dienst betreiben."},
 		authserver.ErrorNotFound:    {"Hier ist nichts", "Vielleicht ist die Adresse vertippt."},

@@ -89,8 +89,8 @@ var english = messages{
 	Errors: map[authserver.ErrorKind]errorText{
 		authserver.ErrorRequest:     {"This link does not work", "The app that sent you here made a mistake. Go back to it and try again; if it stays so, tell its makers."},
 		authserver.ErrorCookies:     {"Your browser sent no cookie", "To sign in, allow cookies for this site and begin again, in the browser and window where you began."},
-		authserver.ErrorExpired:     {"This took too long", "For your safety the page no longer works. Go back to the app and sign in again."},
-		authserver.ErrorDone:        {"You have done this already", "This sign-in was completed before. Go back to the app."},
+		authserver.ErrorExpired:     {"This took too long", "For your safety the page works for an hour only. Nothing is lost: begin again."},
+		authserver.ErrorDone:        {"You have done this already", "This sign-in was completed before. Go back to the app; if you are not signed in there, try again."},
 		authserver.ErrorForeign:     {"That form was not ours", "It came from another site, or from a page that is no longer valid. Nothing was changed."},
 		authserver.ErrorDisabled:    {"This account or app cannot be used", "It was switched off. Ask the people who run this service."},
 		authserver.ErrorNotFound:    {"There is nothing here", "The address may be mistyped."},

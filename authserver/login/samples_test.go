@@ -84,6 +84,34 @@ func samples() []sample {
 		m.Sessions, m.Apps, m.TOTP, m.AddTOTP, m.Passkeys, m.RenewCodes = m.Sessions[:1], nil, nil, &form, nil, nil
 		p.Account(w, r, m)
 	})
+	// Names as long as they can be, and many of everything.
+	long := authserver.UserView{Username: "wilhelmina.featherstonehaugh-cholmondeley@international-correspondence.example.com", Name: "Wilhelmina Featherstonehaugh-Cholmondeley"}
+	longClient := authserver.ClientView{ID: "long", Name: "Wonderland Teas, Biscuits and Unbirthday Presents by International Mail Order Lt…",
+		Host: "a-very-long-hostname-of-an-application.customers.international-correspondence.example.com"}
+	add("sign-in-long", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
+		m := signIn
+		m.Client, m.Current, m.Login, m.Notice = &longClient, &long, long.Username, authserver.NoticeReauthenticate
+		p.SignIn(w, r, m)
+	})
+	add("second-factor-long", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
+		p.SecondFactor(w, r, authserver.SecondFactorPage{Page: page, Form: form, User: long, Passkey: passkey, Recovery: true, Notice: authserver.NoticePasskey})
+	})
+	add("consent-long", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
+		m := consent
+		m.Client, m.User = longClient, long
+		m.Scopes = append(scopes[:len(scopes):len(scopes)], authserver.ScopeView{Name: "https://api.international-correspondence.example.com/auth/letters.readwrite.all"})
+		p.Consent(w, r, m)
+	})
+	add("account-long", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
+		m := account
+		m.User, m.Notice, m.AddPasskey, m.RecoveryCodes = long, "", nil, 0
+		for range 4 {
+			m.Sessions = append(m.Sessions, account.Sessions[1:]...)
+			m.Apps = append(m.Apps, authserver.AppView{Client: longClient, Scopes: scopes, Since: now.Add(-time.Hour), LastUsed: now, End: form})
+			m.Passkeys = append(m.Passkeys, authserver.PasskeyView{Name: "The-security-key-that-hangs-on-the-nail-beside-the-kitchen-door", Since: now.Add(-400 * 24 * time.Hour), Remove: form})
+		}
+		p.Account(w, r, m)
+	})
 	enrol := authserver.EnrolTOTPPage{Page: page, Form: form, User: alice, Secret: "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", Notice: authserver.NoticeCode,
 		URI: "otpauth://totp/auth.example.com:alice?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=auth.example.com"}
 	add("enrol-totp", func(p authserver.Login, w http.ResponseWriter, r *http.Request) { p.EnrolTOTP(w, r, enrol) })
@@ -112,8 +140,17 @@ func samples() []sample {
 	add("error-request", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
 		p.Error(w, r, authserver.ErrorPage{Page: page, Kind: authserver.ErrorRequest, Detail: "the redirect_uri is not registered for this client; it is compared byte for byte"})
 	})
+	for _, kind := range []authserver.ErrorKind{authserver.ErrorCookies, authserver.ErrorForeign, authserver.ErrorDisabled, authserver.ErrorNotFound,
+		authserver.ErrorThrottled, authserver.ErrorUnavailable, authserver.ErrorServer} {
+		add("error-"+string(kind), func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
+			p.Error(w, r, authserver.ErrorPage{Page: page, Kind: kind})
+		})
+	}
+	add("error-done", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
+		p.Error(w, r, authserver.ErrorPage{Page: page, Kind: authserver.ErrorDone, Client: &client, Next: "/login?interaction=opaque"})
+	})
 	add("error-expired", func(p authserver.Login, w http.ResponseWriter, r *http.Request) {
-		p.Error(w, r, authserver.ErrorPage{Page: page, Kind: authserver.ErrorExpired, Next: "/authorize?client_id=web"})
+		p.Error(w, r, authserver.ErrorPage{Page: page, Kind: authserver.ErrorExpired, Next: "/login?interaction=opaque"})
 	})
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +37,27 @@ const patience = 60 * time.Second
 // New starts a browser that lives as long as the test.
 func New(t testing.TB) *Browser {
 	t.Helper()
+	return start(t, t.TempDir())
+}
+
+// NewWithoutCookies starts a browser whose user has blocked all cookies.
+func NewWithoutCookies(t testing.TB) *Browser {
+	t.Helper()
+	profile := t.TempDir()
+	preferences := filepath.Join(profile, "Default", "Preferences")
+	if err := os.MkdirAll(filepath.Dir(preferences), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const blocked = `{"profile":{"default_content_setting_values":{"cookies":2}}}`
+	if err := os.WriteFile(preferences, []byte(blocked), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, profile)
+}
+
+// start starts a browser with a profile.
+func start(t testing.TB, profile string) *Browser {
+	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
 		if found, err := exec.LookPath(name); err == nil {
@@ -46,7 +68,7 @@ func New(t testing.TB) *Browser {
 	if path == "" {
 		t.Fatal("no Chromium found: `make test` installs it")
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.IgnoreCertErrors,
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.IgnoreCertErrors,
 		// It asks for nothing but the test's own servers. Names under .test are this
 		// machine, so that a test can have several sites.
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"),
@@ -56,12 +78,24 @@ func New(t testing.TB) *Browser {
 	}
 	allocated, cancel := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(cancel)
-	ctx, cancelTab := chromedp.NewContext(allocated)
+	return openTab(t, allocated)
+}
+
+// Tab opens another tab of the browser: the same cookies, another page.
+func (b *Browser) Tab() *Browser {
+	b.t.Helper()
+	return openTab(b.t, b.ctx)
+}
+
+// openTab opens a tab in the browser of a context, and the browser if there is none yet.
+func openTab(t testing.TB, parent context.Context) *Browser {
+	t.Helper()
+	ctx, cancelTab := chromedp.NewContext(parent)
 	t.Cleanup(func() { chromedp.Cancel(ctx); cancelTab() })
 	b := &Browser{t: t, ctx: ctx}
 	// The first step is in the context in which the browser is to live.
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
-		t.Fatalf("starting %s: %v", path, err)
+		t.Fatalf("opening a tab: %v", err)
 	}
 	if err := chromedp.Listen(ctx, b.note); err != nil {
 		t.Fatal(err)
@@ -142,10 +176,32 @@ func (b *Browser) Open(url string) {
 	b.do("opening "+url, chromedp.Navigate(url))
 }
 
-// Back presses the back button.
-func (b *Browser) Back() {
+// Back presses the back button, and waits until the element that a CSS selector names
+// is there. The browser may have kept the page and show it without loading it again;
+// then Type and Click find nothing on it, but Press does.
+func (b *Browser) Back(then string) {
 	b.t.Helper()
-	b.do("going back", chromedp.NavigateBack())
+	Evaluate[int](b, "setTimeout(() => history.back())")
+	there := chromedp.Evaluate[bool](fmt.Sprintf("document.querySelector(%q) !== null", then))
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
+		found, err := chromedp.Run(ctx, there) // fails while the page changes
+		cancel()
+		if err == nil && found {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("going back to %s: %v; the tab is %s", then, err, b.where())
+		}
+	}
+}
+
+// Press clicks by a script on the element that a CSS selector names, and waits until
+// the element that another one names is there, on the next page.
+func (b *Browser) Press(selector, then string) {
+	b.t.Helper()
+	Evaluate[int](b, fmt.Sprintf("setTimeout(() => document.querySelector(%q).click())", selector))
+	b.Wait(then)
 }
 
 // Type writes text into the input that a CSS selector names, in place of what is there.
@@ -215,14 +271,15 @@ func (b *Browser) Forget() {
 }
 
 // AddAuthenticator plugs a virtual authenticator into the browser that holds
-// passkeys and whose user is always there and verified.
-func (b *Browser) AddAuthenticator() {
+// passkeys and whose user is always there. Whether it can verify him, by a PIN or a
+// fingerprint, is what verifies says: if it can, it does.
+func (b *Browser) AddAuthenticator(verifies bool) {
 	b.t.Helper()
 	if _, err := chromedp.Call(b.ctx, webauthn.Enable, webauthn.EnableParams{}); err != nil {
 		b.t.Fatal(err)
 	}
 	options := webauthn.VirtualAuthenticatorOptions{Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
-		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true}
+		HasResidentKey: true, HasUserVerification: verifies, IsUserVerified: verifies, AutomaticPresenceSimulation: true}
 	if _, err := chromedp.Call(b.ctx, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &options}); err != nil {
 		b.t.Fatal(err)
 	}
