@@ -154,7 +154,7 @@ func TestVisit(t *testing.T) {
 		if values, _ := url.ParseQuery(query); values.Get("iss") != s.Issuer || values.Get("sid") == "" {
 			t.Error(query)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the iframe was not loaded")
 	}
 	select {
@@ -162,7 +162,7 @@ func TestVisit(t *testing.T) {
 		if claims := claimsOf(t, told.Get("logout_token")); claims["aud"] != "shop" || claims["sid"] == "" {
 			t.Error(claims)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the back channel was not used")
 	}
 	s.Back("#arrived")

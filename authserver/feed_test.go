@@ -214,7 +214,7 @@ func onRedis(t *testing.T, prepare func(*Server)) (redis *redistest.Server, inst
 	}
 	return redis, func() running {
 		t.Helper()
-		opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
+		opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 10 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -343,7 +343,7 @@ func TestFeedAuthenticated(t *testing.T) {
 // (ATTACKS FT-01, FT-12); afterwards it goes on where it was.
 func TestFeedWithoutStore(t *testing.T) {
 	redis := redistest.Start(t, "--appendonly", "yes")
-	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
+	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +406,7 @@ func TestLogSetBack(t *testing.T) {
 // an event at an earlier position (ATTACKS FT-04, FT-07).
 func TestLogIsReadAgainAfterTrouble(t *testing.T) {
 	redis := redistest.Start(t)
-	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
+	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

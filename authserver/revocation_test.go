@@ -98,7 +98,7 @@ func TestHalfEndedGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	runUntilCleanup(t, s.Run)
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if _, _, err := s.grants.Get(ctx, "half"); errors.Is(err, store.ErrNotFound) {
 			return
 		}

@@ -578,7 +578,7 @@ func TestOutboxBounds(t *testing.T) {
 // delivers; and while nobody dies, once.
 func TestOutboxOfTwoInstances(t *testing.T) {
 	redis := redistest.Start(t)
-	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL()})
+	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

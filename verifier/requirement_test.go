@@ -134,7 +134,7 @@ func TestProtectedResourceMetadata(t *testing.T) {
 func TestReasons(t *testing.T) {
 	issuer := verifiertest.New(t)
 	seen := make(map[verifier.Reason]int)
-	v := issuer.Configured(t, verifier.Config{Audience: audience, Observe: func(o verifier.Observation) { seen[o.Reason]++ }})
+	v := issuer.Configured(t, verifier.Config{Audience: audience, WhenStale: verifier.AcceptUntilExpiry, Observe: func(o verifier.Observation) { seen[o.Reason]++ }})
 	good := issuer.Token(verifiertest.Claims{"aud": audience})
 	for range 2 {
 		if reason := reasonOf(t, v, good); reason != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -27,7 +28,9 @@ type terminal struct {
 // run returns what a command prints, its complaint and its exit status.
 func (c terminal) run(args ...string) (stdout, stderr string, status int) {
 	c.t.Helper()
-	command := exec.Command(binary, args...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), commandTime)
+	defer cancel()
+	command := exec.CommandContext(ctx, binary, args...)
 	command.Dir, command.Stdin = c.directory, strings.NewReader(c.stdin)
 	var out, complaint bytes.Buffer
 	command.Stdout, command.Stderr = &out, &complaint

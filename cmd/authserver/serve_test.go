@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -45,12 +46,7 @@ func TestMain(m *testing.M) {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	_, port, _ := net.SplitHostPort(redistest.FreeAddress(t))
 	return port
 }
 
@@ -76,7 +72,7 @@ func (p *process) text() string {
 
 // says waits for a text in the output, which comes through a pipe.
 func (p *process) says(want string) bool {
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if strings.Contains(p.text(), want) {
 			return true
 		}
@@ -110,7 +106,7 @@ func launch(t testing.TB, p *process, stderr io.Writer, directory string, enviro
 		}
 	})
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if response, err := client.Get(p.url + "/readyz"); err == nil {
 			response.Body.Close()
 			return
@@ -119,12 +115,21 @@ func launch(t testing.TB, p *process, stderr io.Writer, directory string, enviro
 	t.Fatalf("the server does not answer:\n%s", p.text())
 }
 
+// commandTime is how long a command that ends by itself may take: one that serves
+// where it should refuse must not hold up the tests.
+const commandTime = 30 * time.Second
+
 // fails runs the binary, which must fail with a text.
 func fails(t *testing.T, directory string, environment []string, want string, args ...string) {
 	t.Helper()
-	command := exec.Command(binary, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
+	defer cancel()
+	command := exec.CommandContext(ctx, binary, args...)
 	command.Dir, command.Env = directory, append(os.Environ(), environment...)
 	output, err := command.CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("%v does not end, want %q in:\n%s", args, want, output)
+	}
 	if err == nil || !strings.Contains(string(output), want) {
 		t.Errorf("%v: %v, want %q in:\n%s", args, err, want, output)
 	}
@@ -332,14 +337,11 @@ func TestRedisDown(t *testing.T) {
 	base := "http://localhost:" + port
 	start(t, directory, base, nil, "serve")
 	const secret = "0123456789abcdef0123456789abcdef"
-	_, body, err := postForm(t, base+"/token", "web", secret, tokenForm("password", "username", "alice", "password", "wonderland"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	refresh := tokenForm("refresh_token", "refresh_token", body["refresh_token"].(string))
+	token := tokensOf(t, base)
+	refresh := tokenForm("refresh_token", "refresh_token", token)
 	redis.Kill()
 	for _, path := range []string{"/token", "/introspect", "/revoke"} {
-		form := url.Values{"token": {body["refresh_token"].(string)}}
+		form := url.Values{"token": {token}}
 		if path == "/token" {
 			form = refresh
 		}
@@ -367,7 +369,7 @@ func TestRedisDown(t *testing.T) {
 		}
 	}
 	redis.Restart()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(60 * time.Second); ; {
 		status, body, err := postForm(t, base+"/token", "web", secret, refresh)
 		if err == nil && status == 200 {
 			return

@@ -20,7 +20,7 @@ type Cluster struct {
 func StartCluster(t testing.TB, replicas int, args ...string) *Cluster {
 	t.Helper()
 	all := &Cluster{t: t}
-	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"}, args...)
+	args = append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "5000", "--repl-diskless-sync-delay", "0"}, args...)
 	create := []string{"--cluster", "create"}
 	for range 3 * (1 + replicas) {
 		s := Start(t, args...)

@@ -36,7 +36,7 @@ func Start(t testing.TB, args ...string) *Server {
 	}
 	s := &Server{t: t, dir: t.TempDir()}
 	for try := 0; ; try++ {
-		s.Addr = freeAddress(t)
+		s.Addr = FreeAddress(t)
 		_, port, _ := net.SplitHostPort(s.Addr)
 		s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, args...)
 		if s.start() {
@@ -48,10 +48,10 @@ func Start(t testing.TB, args ...string) *Server {
 	}
 }
 
-// freeAddress returns an address whose port nobody listens on, and whose port of a
+// FreeAddress returns an address whose port nobody listens on, and whose port of a
 // Cluster's bus, 10000 higher, is free too. Both are below the ports that systems give
 // to outgoing connections, so that no client takes them before the server does.
-func freeAddress(t testing.TB) string {
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	for {
 		port := 10000 + rand.IntN(12000)

@@ -44,10 +44,10 @@ func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
 func startSentinel(t testing.TB, primary *Server) *Server {
 	t.Helper()
 	host, port, _ := strings.Cut(primary.Addr, ":")
-	s := &Server{Addr: freeAddress(t), t: t, dir: t.TempDir()}
+	s := &Server{Addr: FreeAddress(t), t: t, dir: t.TempDir()}
 	_, own, _ := strings.Cut(s.Addr, ":")
 	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 2\n"+
-		"sentinel down-after-milliseconds primary 1000\nsentinel failover-timeout primary 5000\n", own, s.dir, host, port)
+		"sentinel down-after-milliseconds primary 3000\nsentinel failover-timeout primary 5000\n", own, s.dir, host, port)
 	path := filepath.Join(s.dir, "sentinel.conf") // Sentinel writes what it learns into it
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ type TLS struct {
 func StartTLS(t testing.TB, mutual bool) TLS {
 	t.Helper()
 	certificate, key := makeCertificate(t)
-	addr := freeAddress(t)
+	addr := FreeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	args := []string{"--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"}
 	if mutual {

@@ -249,7 +249,7 @@ func TestBreaker(t *testing.T) {
 
 func openRedis(t *testing.T, redis *redistest.Server) store.Store {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Logger: slog.New(slog.DiscardHandler)})
+	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis.URL(), Timeout: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestIsolatedPrimary(t *testing.T) {
 	read := func() error { _, err := s.Get(ctx, "record"); return err }
 	await := func(what string, reached func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal(what)
 			}

@@ -1,7 +1,6 @@
 package redisstore_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,23 +58,9 @@ func TestAskedForMore(t *testing.T) {
 		{"replicated is more than fsync", sentinels.Servers[0].URL(), redisstore.Replicated, "", redisstore.Replicated},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var log bytes.Buffer
-			s, err := redisstore.Open(t.Context(), redisstore.Options{URL: test.url, Durability: test.durability, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			if test.refused != "" {
-				if err == nil || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), "durability "+test.durability) {
-					t.Errorf("%v, want a refusal with %q", err, test.refused)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			if s.Durability() != test.promised {
-				t.Errorf("durability %q, want %q", s.Durability(), test.promised)
-			}
-			if warned := strings.Contains(log.String(), "min-replicas-to-write"); warned != (test.durability == redisstore.Replicated) {
-				t.Errorf("log %s", log.String())
+			log := promises(t, test.url, test.durability, test.promised, test.refused, "durability "+test.durability)
+			if warned := strings.Contains(log, "min-replicas-to-write"); test.promised != "" && warned != (test.promised == redisstore.Replicated) {
+				t.Errorf("log %s", log)
 			}
 		})
 	}

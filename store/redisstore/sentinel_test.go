@@ -36,7 +36,7 @@ func TestFailover(t *testing.T) {
 	t.Parallel()
 	sentinels := redistest.StartSentinels(t, 1, "--appendonly", "yes", "--appendfsync", "always")
 	var log bytes.Buffer
-	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: sentinels.URL(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	s, err := redisstore.Open(t.Context(), redisstore.Options{URL: sentinels.URL(), Timeout: 10 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
