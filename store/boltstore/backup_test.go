@@ -2,11 +2,13 @@ package boltstore_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"authserver/store"
 	"authserver/store/boltstore"
@@ -102,5 +104,44 @@ func TestUnpackRefuses(t *testing.T) {
 	os.WriteFile(file, bytes.Repeat([]byte("no store "), 10_000), 0o600)
 	if boltstore.Verify(file) == nil || boltstore.Verify(file+"-missing") == nil {
 		t.Error("a file that is no store was taken for one")
+	}
+}
+
+// stuckWriter is a reader of a backup who has stopped.
+type stuckWriter struct{ begun, goOn chan struct{} }
+
+func (w *stuckWriter) Write(b []byte) (int, error) {
+	select {
+	case w.begun <- struct{}{}:
+	default:
+	}
+	<-w.goOn
+	return len(b), nil
+}
+
+// Whoever takes a backup and stops to read it stops nobody who writes, also where the
+// file has to grow.
+func TestStuckBackupHoldsUpNobody(t *testing.T) {
+	s, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	reader := &stuckWriter{begun: make(chan struct{}, 1), goOn: make(chan struct{})}
+	release := sync.OnceFunc(func() { close(reader.goOn) })
+	defer release()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Backup(t.Context(), reader) }()
+	<-reader.begun
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for i := range 100 { // 6 MB
+		if err := s.Create(ctx, fmt.Sprint("key ", i), bytes.Repeat([]byte("x"), 60_000), store.Forever); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
 	}
 }

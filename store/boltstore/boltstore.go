@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +36,13 @@ const (
 	queued    = 1024 // operations that wait at most
 	perCommit = 256  // operations in one transaction at most
 	sweepIdle = 10 * time.Second
+	growBy    = 1 << 20 // bytes that the file becomes longer at a time
 )
+
+// mapped is the address space that the file may fill. A file that outgrows it is mapped
+// anew, for which bbolt waits until nobody reads, and lets nobody begin to: a backup
+// whose reader has stopped would hold up every request.
+var mapped = min(int64(64<<30), int64(math.MaxInt/4))
 
 // Store is a store.Store in a file.
 type Store struct {
@@ -69,7 +76,7 @@ func Open(path string) (*Store, error) {
 	_, statErr := os.Stat(path)
 	var file *os.File
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, InitialMmapSize: int(mapped),
 		OpenFile: func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
 			file, err = os.OpenFile(name, flag, mode)
 			return file, err
@@ -85,6 +92,7 @@ func Open(path string) (*Store, error) {
 	if err := inPlace(file, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", path, err), db.Close())
 	}
+	db.AllocSize = growBy
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{records, counters, indexes, logs, expiries} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
