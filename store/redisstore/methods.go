@@ -40,12 +40,14 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error)
 	}
 	records := make([]store.Record, len(keys))
 	for i, encoded := range found {
-		text, present := encoded.(string)
-		if !present {
-			continue
-		}
-		if records[i], err = decodeRecord([]byte(text)); err != nil {
-			return nil, err
+		switch text := encoded.(type) {
+		case nil: // there is no record
+		case string:
+			if records[i], err = decodeRecord([]byte(text)); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, unexpected(encoded)
 		}
 	}
 	return records, nil
@@ -60,7 +62,11 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
 		names[i] = s.prefix + recordKey(key)
 	}
 	if _, cluster := s.client.(*redis.ClusterClient); !cluster {
-		return s.client.MGet(ctx, names...).Result()
+		found, err := s.client.MGet(ctx, names...).Result()
+		if err == nil && len(found) != len(names) {
+			err = fmt.Errorf("%d values for %d keys", len(found), len(names))
+		}
+		return found, err
 	}
 	pipeline := s.client.Pipeline()
 	for _, name := range names {
@@ -81,11 +87,20 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
 	return found, nil
 }
 
+// unexpected is the error for an answer that no script or command of ours gives.
+// It is trouble, never a decision about the data.
+func unexpected(answer any) error {
+	return fmt.Errorf("asking Redis: unexpected answer of type %T; does something else answer at its address?", answer)
+}
+
 func decodeRecord(b []byte) (store.Record, error) {
 	if len(b) < headerSize {
 		return store.Record{}, errors.New("a record in Redis is cut short; does something else use the same keys?")
 	}
 	number := func(i int) uint64 { return binary.BigEndian.Uint64(b[operationSize+8*i:]) }
+	if number(0) == 0 { // it would read as if there were none
+		return store.Record{}, errors.New("a record in Redis has no version; does something else use the same keys?")
+	}
 	return store.Record{
 		Version: number(0),
 		Changed: time.UnixMilli(int64(number(1))),
@@ -103,10 +118,13 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, expires ti
 	if err != nil {
 		return err
 	}
-	if created != int64(1) {
+	switch created {
+	case int64(1):
+		return nil
+	case int64(0):
 		return store.ErrExists
 	}
-	return nil
+	return unexpected(created)
 }
 
 // Swap implements store.Store.
@@ -124,20 +142,25 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 	}
 	answer, _ := result.([]any)
 	if len(answer) != 3 {
-		return store.Record{}, fmt.Errorf("asking Redis: unexpected answer %T", result)
+		return store.Record{}, unexpected(result)
 	}
 	if answer[0] == int64(-1) {
 		return store.Record{}, store.ErrNotFound
 	}
-	encoded, _ := answer[1].(string)
+	encoded, ok1 := answer[1].(string)
+	now, ok2 := answer[2].(int64)
+	if !ok1 || !ok2 || answer[0] != int64(0) && answer[0] != int64(1) {
+		return store.Record{}, unexpected(result)
+	}
 	record, err := decodeRecord([]byte(encoded))
-	if now, ok := answer[2].(int64); ok {
-		record.Now = time.UnixMilli(now)
+	if err != nil {
+		return store.Record{}, err
 	}
-	if err == nil && answer[0] == int64(0) {
-		err = store.ErrConflict
+	record.Now = time.UnixMilli(now)
+	if answer[0] == int64(0) {
+		return record, store.ErrConflict
 	}
-	return record, err
+	return record, nil
 }
 
 // Delete implements store.Store.
@@ -166,7 +189,11 @@ func (s *Store) Add(ctx context.Context, key string, n int64, window time.Durati
 	if err != nil {
 		return 0, err
 	}
-	return sum.(int64), nil
+	n, ok := sum.(int64)
+	if !ok {
+		return 0, unexpected(sum)
+	}
+	return n, nil
 }
 
 // Link implements store.Store.
@@ -212,13 +239,22 @@ func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, erro
 			}
 			for i := 0; i+1 < len(page); i += 2 { // members and scores in turn
 				expires, err := strconv.ParseFloat(page[i+1], 64)
-				if err == nil && expires > float64(time.Now().UnixMilli()) && !yield(page[i], nil) {
+				if err != nil { // to pass over it might be to leave something alive that is to end
+					yield("", fmt.Errorf("reading an index from Redis: %w", err))
+					return
+				}
+				if expires > float64(time.Now().UnixMilli()) && !yield(page[i], nil) {
 					return
 				}
 			}
-			if cursor = next; cursor == 0 {
+			if next == 0 {
 				return
 			}
+			if next == cursor { // for ever
+				yield("", errors.New("reading an index from Redis: it does not come to an end"))
+				return
+			}
+			cursor = next
 		}
 	}
 }
@@ -245,7 +281,11 @@ func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.
 	if err != nil {
 		return 0, err
 	}
-	return parsePosition(id.(string))
+	text, ok := id.(string)
+	if !ok {
+		return 0, unexpected(id)
+	}
+	return parsePosition(text)
 }
 
 func parsePosition(id string) (store.Position, error) {
@@ -290,13 +330,19 @@ func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait
 	if err != nil {
 		return nil, s.trouble(err)
 	}
+	if len(streams) != 1 {
+		return nil, unexpected(streams)
+	}
 	var events []store.Event
 	for _, message := range streams[0].Messages {
 		position, err := parsePosition(message.ID)
 		if err != nil {
 			return nil, err
 		}
-		value, _ := message.Values["e"].(string)
+		value, ok := message.Values["e"].(string)
+		if !ok { // it might be a revocation
+			return nil, errors.New("a log in Redis holds an entry that is none of ours; does something else use the same keys?")
+		}
 		events = append(events, store.Event{Position: position, Value: []byte(value)})
 	}
 	return events, nil

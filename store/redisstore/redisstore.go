@@ -88,7 +88,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	config.DialerRetries = 1 // a call is repeated as a whole; five would use up its time
 	config.DisableIdentity = true
 	config.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	s.client = redis.NewUniversalClient(config)
+	s.client = withoutPanics(redis.NewUniversalClient(config))
 	err = s.check(ctx, config, options.Durability == Replicated, log)
 	if err == nil {
 		err = s.require(options.Durability)
