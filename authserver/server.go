@@ -240,6 +240,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, http.StatusInternalServerError, errorBody{Error: "server_error"})
 		}
 	}()
+	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+		// RFC 9112 §6.1: it may have had a length, too, by which a proxy sees its end
+		// elsewhere. net/http does not tell, so that nothing is read behind any such request.
+		w.Header().Set("Connection", "close")
+	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if s.https {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")

@@ -24,7 +24,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const drain = 10 * time.Second // how long requests in flight may take after SIGTERM
+const (
+	drain      = 10 * time.Second // how long requests in flight may take after SIGTERM
+	maxStreams = 100              // of one HTTP/2 connection at once
+)
 
 func newServeCommand(started time.Time) *cobra.Command {
 	var file string
@@ -149,11 +152,13 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 // flight finish.
 func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
 	failed := make(chan error, 1)
+	bounded := boundConnections(listener, log)
+	server.ConnState = bounded.changed
 	go func() {
 		if server.TLSConfig != nil {
-			failed <- server.ServeTLS(listener, "", "")
+			failed <- server.ServeTLS(bounded, "", "")
 		} else {
-			failed <- server.Serve(listener)
+			failed <- server.Serve(bounded)
 		}
 	}()
 	select {
@@ -180,6 +185,7 @@ func httpServer(handler http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    32 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams}, // ATTACKS HT-08
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

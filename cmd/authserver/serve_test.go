@@ -93,7 +93,13 @@ var aToken = regexp.MustCompile(`eyJ[\w-]+\.eyJ[\w-]+\.[\w-]{40,}`)
 // launch starts the binary with a standard error of its own and waits until it serves.
 func launch(t testing.TB, p *process, stderr io.Writer, directory string, environment []string, args ...string) {
 	t.Helper()
-	p.Cmd = exec.Command(binary, args...)
+	launchCommand(t, p, stderr, directory, environment, exec.Command(binary, args...))
+}
+
+// launchCommand is launch with the binary in a command.
+func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string, environment []string, command *exec.Cmd) {
+	t.Helper()
+	p.Cmd = command
 	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(os.Environ(), environment...), p, stderr
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"container/list"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	maxConnections = 50_000 // that are open at once, where the system allows so many
+	maxIdle        = 8192   // of them, those that wait for a next request
+	reservedFiles  = 128    // for the store, the log, the admin socket and the metrics; a tenth where that is more
+	tellEvery      = time.Minute
+)
+
+// connections is a listener that bounds what it has accepted (ATTACKS HT-07, FT-50).
+// When there is no room for one more, the connection that has been idle for longest
+// makes it; where none is idle, callers wait in the system's queue, and so the server
+// never runs out of files in the middle of a request.
+type connections struct {
+	net.Listener
+	log    *slog.Logger
+	room   int // for connections
+	idlers int // at most
+	closed chan struct{}
+	close  sync.Once
+
+	mu     sync.Mutex
+	open   int
+	freed  chan struct{} // closed when open falls
+	idle   *list.List    // of net.Conn, the longest idle first
+	places map[net.Conn]*list.Element
+	told   time.Time
+}
+
+func boundConnections(listener net.Listener, log *slog.Logger) *connections {
+	return &connections{
+		Listener: listener, log: log, room: roomForConnections(), idlers: maxIdle,
+		closed: make(chan struct{}), freed: make(chan struct{}), idle: list.New(), places: make(map[net.Conn]*list.Element),
+	}
+}
+
+// roomForConnections is as many as the process may have open files, but for those
+// that it needs besides.
+func roomForConnections() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return maxConnections
+	}
+	files := int(min(limit.Cur, math.MaxInt32))
+	return max(min(maxConnections, files-max(reservedFiles, files/10)), 1)
+}
+
+// Accept waits for room, then for a connection.
+func (c *connections) Accept() (net.Conn, error) {
+	for {
+		c.mu.Lock()
+		full, freed := c.open >= c.room, c.freed
+		if full {
+			c.evict()
+			c.tell("there are as many connections as the server may have open; callers wait", nil)
+		}
+		c.mu.Unlock()
+		if !full {
+			break
+		}
+		select {
+		case <-freed:
+		case <-c.closed:
+			return nil, net.ErrClosed
+		}
+	}
+	accepted, err := c.Listener.Accept()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) {
+			c.evict()
+			c.tell("the system gives no file for one more connection; callers wait", err)
+		}
+		return nil, err // net/http goes on after a pause that grows to a second
+	}
+	c.open++
+	return &counted{Conn: accepted, from: c}, nil
+}
+
+// tell says once a minute what the operator can do.
+func (c *connections) tell(what string, err error) {
+	if time.Since(c.told) < tellEvery {
+		return
+	}
+	c.told = time.Now()
+	attrs := []any{"open", c.open, "idle", c.idle.Len(), "room", c.room,
+		"hint", "raise the limit of open files (LimitNOFILE= of systemd, nofile of a container, ulimit -n), or see who holds so many (ss -tn)"}
+	if err != nil {
+		attrs = append(attrs, "error", err.Error())
+	}
+	c.log.Error(what, attrs...)
+}
+
+// evict closes the connection that has been idle for longest, if there is one.
+func (c *connections) evict() {
+	longest := c.idle.Front()
+	if longest == nil {
+		return
+	}
+	connection := longest.Value.(net.Conn)
+	c.forget(connection)
+	if over, ok := connection.(*tls.Conn); ok {
+		connection = over.NetConn() // without a farewell, for which it might have to wait
+	}
+	go connection.Close() // which comes back to c
+}
+
+func (c *connections) forget(connection net.Conn) {
+	if place, ok := c.places[connection]; ok {
+		c.idle.Remove(place)
+		delete(c.places, connection)
+	}
+}
+
+// changed is what net/http tells of a connection.
+func (c *connections) changed(connection net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(connection)
+	if state != http.StateIdle {
+		return
+	}
+	c.places[connection] = c.idle.PushBack(connection)
+	if c.idle.Len() > c.idlers || c.open >= c.room {
+		c.evict()
+	}
+}
+
+// Close implements net.Listener.
+func (c *connections) Close() error {
+	c.close.Do(func() { close(c.closed) })
+	return c.Listener.Close()
+}
+
+// counted gives its place back when it is closed.
+type counted struct {
+	net.Conn
+	from *connections
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		c.from.mu.Lock()
+		defer c.from.mu.Unlock()
+		c.from.open--
+		close(c.from.freed)
+		c.from.freed = make(chan struct{})
+	})
+	return err
+}
