@@ -140,7 +140,8 @@ func FuzzAnswers(f *testing.F) {
 		}))}
 		defer s.Close()
 		ctx, answer := t.Context(), string(redisAnswers.answer)
-		if records, err := s.Get(ctx, "key"); err == nil && (len(records) != 1 || !records[0].Exists() && answer != "*1\r\n$-1\r\n" && answer != "*1\r\n*-1\r\n") {
+		null := answer[2:] == "\r\n$-1\r\n" || answer[2:] == "\r\n*-1\r\n" || answer[2:] == "\r\n_\r\n" // after a length, which the driver takes of any kind
+		if records, err := s.Get(ctx, "key"); err == nil && (len(records) != 1 || !records[0].Exists() && !null) {
 			t.Errorf("%q: Get says %v", answer, records)
 		}
 		if err := s.Create(ctx, "key", []byte("value"), store.Forever); (err == nil) != (answer == ":1\r\n") || errors.Is(err, store.ErrExists) != (answer == ":0\r\n") {
