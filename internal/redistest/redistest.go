@@ -39,7 +39,7 @@ func Start(t testing.TB, args ...string) *Server {
 		s.Addr = FreeAddress(t)
 		_, port, _ := net.SplitHostPort(s.Addr)
 		s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no"}, args...)
-		if s.start() {
+		if s.start("+PONG") {
 			return s
 		}
 		if try == 20 {
@@ -76,14 +76,24 @@ func (s *Server) URL() string { return "redis://" + s.Addr }
 // Restart starts the server, which has ended, with the data that it had.
 func (s *Server) Restart() {
 	s.t.Helper()
-	if !s.start() {
+	if !s.start("+PONG") {
 		s.fatal()
 	}
 }
 
-// start starts the server and reports whether it answers: it does not when another
-// process has taken its port.
-func (s *Server) start() bool {
+// RestartLoading is Restart with further arguments, and returns while the server still
+// loads its data and says so.
+func (s *Server) RestartLoading(args ...string) {
+	s.t.Helper()
+	s.args = append(s.args, args...)
+	if !s.start("-LOADING") {
+		s.fatal()
+	}
+}
+
+// start starts the server and reports whether it answers a PING with this: it does not
+// when another process has taken its port.
+func (s *Server) start(up string) bool {
 	s.t.Helper()
 	process := exec.Command("redis-server", s.args...)
 	output, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -104,9 +114,8 @@ func (s *Server) start() bool {
 	s.t.Cleanup(s.Kill)
 	ours := "process_id:" + strconv.Itoa(process.Process.Pid) + "\r\n"
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); {
-		// One that wants a password first, or lets nobody ask this, is up, too; and one
-		// that loads is not yet.
-		if answer := s.ask("INFO server"); strings.Contains(answer, ours) && strings.HasPrefix(s.ask("PING"), "+PONG") || strings.HasPrefix(answer, "-NO") {
+		// One that wants a password first, or lets nobody ask this, is up, too.
+		if answer := s.ask("INFO server"); strings.Contains(answer, ours) && strings.HasPrefix(s.ask("PING"), up) || strings.HasPrefix(answer, "-NO") {
 			return true
 		}
 		select {
@@ -139,6 +148,20 @@ func (s *Server) ask(command string) string {
 	answer := make([]byte, 4096)
 	n, _ := connection.Read(answer)
 	return string(answer[:n])
+}
+
+// Dir is the directory of the server's files.
+func (s *Server) Dir() string { return s.dir }
+
+// Tell runs a command as the default user and returns the answer, as redis-cli prints it.
+func (s *Server) Tell(command ...string) string {
+	s.t.Helper()
+	host, port, _ := net.SplitHostPort(s.Addr)
+	output, err := exec.CommandContext(s.t.Context(), "redis-cli", append([]string{"-h", host, "-p", port}, command...)...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("redis-cli %s: %v\n%s", strings.Join(command, " "), err, output)
+	}
+	return strings.TrimSpace(string(output))
 }
 
 // Kill ends the server with SIGKILL.
