@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -31,7 +33,8 @@ func openLogFile(path string, size int64, keep int) (*logFile, error) {
 }
 
 func (f *logFile) open() error {
-	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	// Not blocking: nobody may read from what turns out to be a pipe.
+	file, err := os.OpenFile(f.path, os.O_RDWR|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -43,33 +46,50 @@ func (f *logFile) open() error {
 		return errors.Join(err, file.Close())
 	}
 	f.file, f.written = file, info.Size()
-	return nil
+	last := []byte("\n")
+	if f.written > 0 {
+		_, err = file.ReadAt(last, f.written-1)
+	}
+	if err == nil && last[0] != '\n' { // a record that a power cut or a full disk has torn
+		_, err = file.WriteString("\n")
+		f.written++
+	}
+	if err != nil {
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 // Reopen lets the next write open the path anew: somebody else has moved the file.
 func (f *logFile) Reopen() { f.reopen.Store(true) }
 
 // Write appends records to the file, or to the next one. A file that could not be
-// opened is tried again with each write.
+// opened is tried again with each write. One that cannot be put aside grows on: that is
+// an error, and no record is lost for it.
 func (f *logFile) Write(records []byte) (int, error) {
+	var aside error
 	full := f.file != nil && f.written > 0 && f.written+int64(len(records)) > f.size
 	if f.file != nil && (full || f.reopen.Swap(false)) {
-		err := f.Close()
+		aside = f.Close()
 		if full {
-			err = errors.Join(err, f.putAside())
-		}
-		if err != nil {
-			return 0, err
+			aside = errors.Join(aside, f.putAside())
 		}
 	}
 	if f.file == nil {
 		if err := f.open(); err != nil {
-			return 0, err
+			return 0, errors.Join(aside, err)
 		}
 	}
 	n, err := f.file.Write(records)
 	f.written += int64(n)
-	return n, err
+	if err != nil && n > 0 && records[n-1] != '\n' { // whoever reads it finds whole records
+		whole := bytes.LastIndexByte(records[:n], '\n') + 1
+		if cut := f.file.Truncate(f.written - int64(n-whole)); cut == nil {
+			f.written -= int64(n - whole)
+			n = whole
+		}
+	}
+	return n, errors.Join(aside, err)
 }
 
 // asideFormat sorts by time, and is part of no other name.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -261,4 +262,86 @@ func TestAuditFileMistakes(t *testing.T) {
 	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILE_SIZE=10m"}, `audit_file_size: "10m" is not a number`, "config", "check")
 	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILE_SIZE=1048577"}, "audit_file_size: is 1048577 MiB; allowed are 1 to", "config", "check")
 	fails(t, t.TempDir(), []string{"AUTHSERVER_LOG_AUDIT_FILES_KEPT=20000"}, "audit_files_kept: is 20000; allowed are 1 to", "config", "check")
+}
+
+// Whoever reads the audit file finds whole records: what a full disk or a power cut has
+// torn is joined to no other record, and is told of as lost.
+func TestLogFileHasWholeRecords(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(path, []byte("{\"whole\":1}\n{\"to"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := openLogFile(path, 1000, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	file.Write([]byte("{\"next\":1}\n"))
+	const begun = "{\"whole\":1}\n{\"to\n{\"next\":1}\n"
+	var usual syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &usual); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	full := syscall.Rlimit{Cur: uint64(len(begun) + 15), Max: usual.Max} // the disk takes 15 bytes more
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	n, err := file.Write([]byte("{\"a\":1}\n{\"b\":2}\n{\"c\":3}\n"))
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &usual); err != nil {
+		t.Fatal(err)
+	}
+	if n != 8 || err == nil {
+		t.Errorf("%d bytes were taken: %v", n, err)
+	}
+	if n, err := file.Write([]byte("{\"d\":4}\n")); n != 8 || err != nil {
+		t.Errorf("%d bytes, when there is room: %v", n, err)
+	}
+	if text, _ := os.ReadFile(path); string(text) != begun+"{\"a\":1}\n{\"d\":4}\n" {
+		t.Errorf("%q", text)
+	}
+}
+
+// Where a file cannot be put aside it grows on, and nothing is lost; a pipe that nobody
+// reads from is refused and waited for by nobody.
+func TestLogFileThatStays(t *testing.T) {
+	directory := t.TempDir()
+	path := filepath.Join(directory, "audit.log")
+	file, err := openLogFile(path, 10, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := os.MkdirAll(filepath.Join(directory, "audit-20260101T000000.000000000Z.log", "not empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	failures := 0
+	for i := range 6 {
+		n, err := fmt.Fprintf(file, "record %d\n", i)
+		if n != 9 {
+			t.Errorf("record %d: %d bytes, %v", i, n, err)
+		}
+		if err != nil {
+			failures++
+		}
+	}
+	if failures == 0 {
+		t.Error("everything was put aside: this shows nothing")
+	}
+	files, _ := filepath.Glob(filepath.Join(directory, "audit*.log"))
+	var all []byte
+	for _, name := range files {
+		text, _ := os.ReadFile(name)
+		all = append(all, text...)
+	}
+	if strings.Count(string(all), "record") < 2 {
+		t.Errorf("%q in %v", all, files)
+	}
+	pipe := filepath.Join(directory, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openLogFile(pipe, 10, 1); err == nil {
+		t.Error("a pipe was taken for a file")
+	}
 }
