@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -9,9 +8,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"regexp"
-	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"authserver/bench/internal/process"
@@ -22,61 +19,31 @@ import (
 // led back with a code. Before that, one browser does the same without a password,
 // since it is signed in, to tell what the hash costs and what the rest.
 func measurePages(s settings) error {
-	installation, err := process.Install(s.binary, process.Options{People: people})
-	if err != nil {
-		return err
-	}
-	defer installation.Remove()
-	server, err := installation.Start()
-	if err != nil {
-		return err
-	}
-	defer server.Stop()
-	time.Sleep(2 * time.Second) // RS256 keys are made in the background
-
-	first, err := newVisitor(installation.Base, 0)
-	if err != nil {
-		return err
-	}
-	if _, err := first.signIn("user0"); err != nil {
-		return err
-	}
-	cpu, began, codes := server.CPU(), time.Now(), 0
-	for time.Since(began) < s.each {
-		if err := first.code(); err != nil {
+	return withPeople(s, func(base string, server *process.Process) error {
+		first, err := newVisitor(base, 0)
+		if err != nil {
 			return err
 		}
-		codes++
-	}
-	fmt.Printf("codes for a browser that is signed in: %.0f per second, %.2f ms of server CPU each\n",
-		float64(codes)/time.Since(began).Seconds(), float64((server.CPU()-cpu).Microseconds())/1000/float64(codes))
-
-	before, cpu := server.ResidentMiB(), server.CPU()
-	began = time.Now()
-	busy, failures := make([]int, people), make([]error, people)
-	var wait sync.WaitGroup
-	for i := range people {
-		wait.Go(func() {
-			visitor, err := newVisitor(installation.Base, i)
-			if err == nil {
-				busy[i], err = visitor.signIn(fmt.Sprintf("user%d", i))
+		if _, err := first.signIn("user0"); err != nil {
+			return err
+		}
+		cpu, began, codes := server.CPU(), time.Now(), 0
+		for time.Since(began) < s.each {
+			if err := first.code(); err != nil {
+				return err
 			}
-			failures[i] = err
+			codes++
+		}
+		fmt.Printf("codes for a browser that is signed in: %.0f per second, %.2f ms of server CPU each\n",
+			float64(codes)/time.Since(began).Seconds(), float64((server.CPU()-cpu).Microseconds())/1000/float64(codes))
+		return allAtOnce("by the pages", server, func(i int) (int, error) {
+			visitor, err := newVisitor(base, i)
+			if err != nil {
+				return 0, err
+			}
+			return visitor.signIn(fmt.Sprintf("user%d", i))
 		})
-	}
-	wait.Wait()
-	if err := errors.Join(failures...); err != nil {
-		return err
-	}
-	repeated := 0
-	for _, n := range busy {
-		repeated += n
-	}
-	took := time.Since(began).Seconds()
-	fmt.Printf("%d people sign in at once by the pages (argon2id, 19 MiB each): all in after %.1f s, %.0f per second, %.1f ms of server CPU each, "+
-		"%d times shown the form again, resident %.0f MiB before and %.0f MiB at most, %d cores\n",
-		people, took, people/took, float64((server.CPU()-cpu).Milliseconds())/people, repeated, before, server.PeakMiB(), runtime.NumCPU())
-	return nil
+	})
 }
 
 // visitor is one person's browser.

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -99,4 +100,53 @@ func TestForeignAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
+}
+
+// Each application is short enough to be read at once.
+func TestAppsAreShort(t *testing.T) {
+	for app, files := range map[string][]string{"server-side": {"web.go", "web.html"}, "browser-only": {"spa.go", "spa.html", "spa.css", "spa.js"}} {
+		lines := 0
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += strings.Count(string(text), "\n")
+		}
+		if lines >= 150 {
+			t.Errorf("the %s application has %d lines in %v", app, lines, files)
+		}
+	}
+}
+
+// Whoever has seen the cookie of before has nothing: each step of the server-side
+// application gives the browser another, and the old one opens nothing.
+func TestOldVisitIsGone(t *testing.T) {
+	a := newWebApp("https://auth.example.com", "demo-web", "secret", "https://app.example.com")
+	step := func(handle http.HandlerFunc, cookie *http.Cookie) *http.Cookie {
+		r := httptest.NewRequest("GET", "/", nil)
+		if cookie != nil {
+			r.AddCookie(cookie)
+		}
+		w := httptest.NewRecorder()
+		handle(w, r)
+		set := w.Result().Cookies()
+		if len(set) != 1 || set[0].Name != "__Host-visit" || !set[0].Secure || !set[0].HttpOnly || set[0].SameSite != http.SameSiteLaxMode {
+			t.Fatal(set)
+		}
+		return set[0]
+	}
+	known := func(cookie *http.Cookie) bool {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(cookie)
+		return *a.visitOf(r) != (visit{})
+	}
+	planted := step(a.login, nil)
+	signedIn := step(a.login, planted)
+	if known(planted) || !known(signedIn) {
+		t.Error("the cookie of before the sign-in lives")
+	}
+	if step(a.logout, signedIn); known(signedIn) {
+		t.Error("the cookie outlives the sign-out")
+	}
 }
