@@ -75,7 +75,7 @@ func TestRPInitiatedLogout(t *testing.T) {
 		name string
 		run  func(v *visitor)
 	}{
-		{"rp-initiated-logout", func(v *visitor) {
+		{"oidcc-rp-initiated-logout", func(v *visitor) {
 			sent(v.get(logoutURL(s, "id_token_hint", good, "post_logout_redirect_uri", bye, "state", "a&b")), bye+"?state=a%26b")
 			gone(v, true)
 		}},
@@ -87,23 +87,23 @@ func TestRPInitiatedLogout(t *testing.T) {
 		{"a query that is kept", func(v *visitor) {
 			sent(v.get(logoutURL(s, "id_token_hint", good, "post_logout_redirect_uri", bye+"?kept=1", "state", "x")), bye+"?kept=1&state=x")
 		}},
-		{"bad-post-logout-redirect-uri", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-bad-post-logout-redirect-uri", func(v *visitor) {
 			refused(v, v.get(logoutURL(s, "id_token_hint", good, "post_logout_redirect_uri", "https://web.example.com/other")), "not registered")
 		}},
-		{"query-added-to-post-logout-redirect-uri", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-query-added-to-post-logout-redirect-uri", func(v *visitor) {
 			refused(v, v.get(logoutURL(s, "id_token_hint", good, "post_logout_redirect_uri", bye+"?x=1")), "not registered")
 		}},
-		{"modified-id-token-hint", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-modified-id-token-hint", func(v *visitor) {
 			modified := good[:len(good)-8] + "AAAAAAAA"
 			refused(v, v.get(logoutURL(s, "id_token_hint", modified, "post_logout_redirect_uri", bye)), "not an ID token")
 		}},
-		{"bad-id-token-hint", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-bad-id-token-hint", func(v *visitor) {
 			refused(v, v.get(logoutURL(s, "id_token_hint", "eyJhbGciOiJub25lIn0.e30.", "post_logout_redirect_uri", bye)), "not an ID token")
 			refused(v, v.get(logoutURL(s, "id_token_hint", idToken(t, s, map[string]any{"sub": sub, "iss": "https://evil.example"}))), "not an ID token")
 			refused(v, v.get(logoutURL(s, "id_token_hint", accessOf(t, s))), "not an ID token")
 			refused(v, v.get(logoutURL(s, "id_token_hint", good, "client_id", "own")), "issued to another client")
 		}},
-		{"no-id-token-hint", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-no-id-token-hint", func(v *visitor) {
 			refused(v, v.get(logoutURL(s, "post_logout_redirect_uri", bye, "state", "x")), "needs id_token_hint or client_id")
 		}},
 		{"client_id in its place", func(v *visitor) { // the user's word confirms it
@@ -113,21 +113,21 @@ func TestRPInitiatedLogout(t *testing.T) {
 			gone(v, true)
 			v.submit(page, "sign_out", "decision", "sign_out").expect(t, 200, "You are signed out") // pressed twice
 		}},
-		{"no-params", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-no-params", func(v *visitor) {
 			page := v.get(logoutURL(s)).expect(t, 200, "Do you want to sign out?")
 			gone(v, false)
 			v.submit(page, "sign_out", "decision", "stay").expect(t, 200, "Hello, alice")
 			v.submit(page, "sign_out", "decision", "sign_out").expect(t, 200, "You are signed out")
 			gone(v, true)
 		}},
-		{"no-post-logout-redirect-uri", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-no-post-logout-redirect-uri", func(v *visitor) {
 			v.get(logoutURL(s, "id_token_hint", good, "state", "x")).expect(t, 200, "You are signed out")
 			gone(v, true)
 		}},
-		{"no-state", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-no-state", func(v *visitor) {
 			sent(v.get(logoutURL(s, "id_token_hint", good, "post_logout_redirect_uri", bye)), bye)
 		}},
-		{"only-state", func(v *visitor) {
+		{"oidcc-rp-initiated-logout-only-state", func(v *visitor) {
 			v.get(logoutURL(s, "state", "x")).expect(t, 200, "Do you want to sign out?")
 			gone(v, false)
 		}},
