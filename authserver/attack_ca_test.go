@@ -44,3 +44,27 @@ func equalHeaders(a, b answer) bool {
 	}
 	return true
 }
+
+// ATTACKS CA-11: however much of a secret is right, it is refused in the same words.
+// What is compared is no secret but its hash, of one length, in constant time; that
+// the time tells nothing either is measured by `go run ./timing` in bench.
+func TestAttackCA11(t *testing.T) {
+	s := authservertest.New(t, authservertest.Options{})
+	ask := func(secret string) answer {
+		a := post(t, s.Issuer+"/token", authservertest.ServiceID+":"+secret, url.Values{"grant_type": {"client_credentials"}})
+		a.header.Del("Date")
+		return a
+	}
+	right := authservertest.Secret
+	if a := ask(right); a.status != 200 {
+		t.Fatal(a.raw)
+	}
+	wrong := ask("X")
+	for n := range len(right) {
+		for _, secret := range []string{right[:n] + "X" + right[n+1:], right[:n] + "X", right[:n], right + right[:n+1]} {
+			if a := ask(secret); a.status != 401 || a.raw != wrong.raw || !equalHeaders(a, wrong) {
+				t.Errorf("%d right bytes of %d: %d %v %s", n, len(secret), a.status, a.header, a.raw)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,5 +70,42 @@ func TestTroubleSpendsNoInteraction(t *testing.T) {
 		if page := b.passSignIn(signIn, "alice-1"); page.status != http.StatusBadRequest || !strings.Contains(page.body, string(ErrorDone)) {
 			t.Errorf("%s: and once more: %d %s", name, page.status, page.body)
 		}
+	}
+}
+
+// stalledStore is one in which the first redemption of a code waits.
+type stalledStore struct {
+	store.Store
+	once          sync.Once
+	reached, goOn chan struct{}
+}
+
+func (s *stalledStore) Link(ctx context.Context, index, member string, expires time.Time) error {
+	if strings.HasPrefix(index, "grants/") {
+		s.once.Do(func() { close(s.reached); <-s.goOn })
+	}
+	return s.Store.Link(ctx, index, member, expires)
+}
+
+// ATTACKS AC-13: the store takes its time over a code, and the client repeats its
+// request. It gets no token set more than one, and none that lives: the second use ends
+// what the first one gives (docs/decisions/0021-codes.md). The user is not asked again.
+func TestAttackAC13(t *testing.T) {
+	stalled := &stalledStore{reached: make(chan struct{}), goOn: make(chan struct{})}
+	b := signedIn(t, browserServer(t, func(c *Config) { stalled.Store, c.Store = c.Store, stalled }))
+	code := b.code()
+	first := make(chan tokenAnswer, 1)
+	go func() { first <- b.exchange("web", code) }()
+	<-stalled.reached
+	if again := b.exchange("web", code); again.text("error") != "invalid_grant" {
+		t.Errorf("the repetition: %d %v", again.status, again.body)
+	}
+	close(stalled.goOn)
+	if a := <-first; a.status == 200 && (b.active("web", a.text("access_token")) || b.active("web", a.text("refresh_token"))) {
+		t.Error("the first use gave tokens that outlive the repetition")
+	}
+	page := b.send("GET", authorizeURL(), nil)
+	if a := b.exchange("web", page.query.Get("code")); a.status != 200 || !b.active("web", a.text("access_token")) {
+		t.Errorf("the way back: %d %v, then %d %v", page.status, page.location, a.status, a.body)
 	}
 }
