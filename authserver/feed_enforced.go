@@ -73,8 +73,12 @@ type fence struct {
 	id       string
 	from     string // the instance that asked
 	position uint64
-	leases   map[string]*lease // that go back to before the fence
 	noLease  []string
+
+	joined       uint64              // of leases, at the last look at them
+	known        map[*lease]struct{} // leases that were looked at
+	pending      []*lease            // those that may go back to before the fence and have not acknowledged it
+	acknowledged int
 }
 
 // report is what an instance says about a fence, in a log of the fence's own.
@@ -169,7 +173,7 @@ func (f *revocationFeed) unexpect(id string) {
 // meet takes a fence that the log brought, before its frame goes out. The caller
 // holds f.mu.
 func (f *revocationFeed) meet(r revocation, position uint64) {
-	met := &fence{id: r.Fence, from: r.From, position: position, leases: make(map[string]*lease)}
+	met := &fence{id: r.Fence, from: r.From, position: position, known: make(map[*lease]struct{})}
 	f.leases.mu.Lock()
 	for _, name := range f.leases.unleased {
 		if len(met.noLease) < maxNamed {
@@ -193,21 +197,24 @@ func (f *revocationFeed) meet(r revocation, position uint64) {
 func (f *revocationFeed) tally(met *fence) report {
 	r := report{Instance: f.stream, NoLease: met.noLease, Sent: f.sent.Load() >= met.position} // first, see report.Sent
 	f.leases.mu.Lock()
-	for id, l := range f.leases.held {
-		met.leases[id] = l
+	if joined := f.leases.joined; joined != met.joined {
+		met.joined = joined
+		for _, l := range f.leases.held {
+			if _, known := met.known[l]; !known {
+				met.known[l] = struct{}{}
+				met.pending = append(met.pending, l)
+			}
+		}
 	}
 	f.leases.mu.Unlock()
 	now := f.clock(time.Now())
-	for id, l := range met.leases {
-		if l.start.Load() >= met.position {
-			delete(met.leases, id) // it began with the fence behind it
-			continue
-		}
-		r.Verifiers++
+	met.pending = slices.DeleteFunc(met.pending, func(l *lease) bool {
 		switch {
+		case l.start.Load() >= met.position: // it began with the fence behind it
+			return true
 		case l.acked.Load() >= met.position:
-			r.Acknowledged++
-			continue
+			met.acknowledged++
+			return true
 		case l.until.Load() == 0: // about to begin, and perhaps before the fence
 		case l.until.Load() < now:
 			r.Lapsed++
@@ -215,6 +222,8 @@ func (f *revocationFeed) tally(met *fence) report {
 		if len(r.Pending) < maxNamed {
 			r.Pending = append(r.Pending, l.name)
 		}
-	}
+		return false
+	})
+	r.Acknowledged, r.Verifiers = met.acknowledged, met.acknowledged+len(met.pending)
 	return r
 }

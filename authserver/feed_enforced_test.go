@@ -132,10 +132,10 @@ func TestLeaseOfTheGone(t *testing.T) {
 func TestLeaseAboutToBegin(t *testing.T) {
 	s := insideServer(t, nil, keys.MasterKey{})
 	f := s.feed
-	met := &fence{position: 7, leases: make(map[string]*lease)}
+	met := &fence{position: 7, known: make(map[*lease]struct{})}
 	f.sent.Store(7)
 	l, r := &lease{id: "l", name: "slow"}, httptest.NewRequest(http.MethodGet, "/revocations", nil)
-	f.leases.held[l.id] = l
+	f.leases.hold(l)
 	if found := f.tally(met); found.done() || found.Lapsed != 0 || !slices.Equal(found.Pending, []string{"slow"}) {
 		t.Errorf("about to begin: %+v", found)
 	}
@@ -148,8 +148,8 @@ func TestLeaseAboutToBegin(t *testing.T) {
 		t.Errorf("begun behind the fence: %+v", found)
 	}
 	gone := &lease{id: "gone", name: "gone"}
-	f.leases.held[gone.id] = gone
-	f.tally(&fence{position: 7, leases: met.leases})
+	f.leases.hold(gone)
+	f.tally(met)
 	f.leave(r, gone)
 	for !f.tally(met).done() { // it never began
 		time.Sleep(time.Millisecond)

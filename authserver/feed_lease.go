@@ -28,6 +28,7 @@ type lease struct {
 type leases struct {
 	mu       sync.Mutex
 	held     map[string]*lease
+	joined   uint64                   // counts those that were ever held
 	unleased map[*http.Request]string // names of those that follow without a lease
 	foreign  map[string]foreignAck    // acknowledgements for leases of other instances, by lease
 }
@@ -64,9 +65,15 @@ func (f *revocationFeed) join(r *http.Request) (l *lease, token string, err erro
 	}
 	l = &lease{id: newID(), name: name}
 	f.leases.mu.Lock()
-	f.leases.held[l.id] = l
+	f.leases.hold(l)
 	f.leases.mu.Unlock()
 	return l, base64.RawURLEncoding.EncodeToString(f.box.Seal([]byte(l.id), nil)), nil
+}
+
+// hold adds a lease. The caller holds l.mu.
+func (l *leases) hold(one *lease) {
+	l.held[one.id] = one
+	l.joined++
 }
 
 // leave forgets a connection; its lease when that has run out.

@@ -138,7 +138,6 @@ func (f *revocationFeed) follow(ctx context.Context) {
 			f.server.log.Info("the log of revocations is read again")
 			trouble = false
 		}
-		f.finishing.add(f.server.endedGrants(events))
 		f.take(events, asOf)
 		if time.Since(expired) > expireEvery {
 			expired = time.Now()
@@ -173,6 +172,9 @@ func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 		if !understood {
 			f.server.log.Error("an event in the log of revocations is of a later version or damaged: all tokens issued before it are refused",
 				"position", uint64(event.Position))
+		}
+		if r.Grant != "" {
+			f.finishing.add([]string{f.server.grants.Key(r.Grant)})
 		}
 		f.set.Add(entries)
 		f.unsent = append(f.unsent, step{feed.CursorOf(uint64(event.Position), event.Value), entries, r.Fence != ""})

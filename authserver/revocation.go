@@ -86,18 +86,6 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	return nil
 }
 
-// endedGrants are the store's keys of the grants that events of the log end.
-func (s *Server) endedGrants(events []store.Event) []string {
-	var ended []string
-	for _, event := range events {
-		var r revocation
-		if json.Unmarshal(event.Value, &r) == nil && r.Grant != "" {
-			ended = append(ended, s.grants.Key(r.Grant))
-		}
-	}
-	return ended
-}
-
 const (
 	maxUnfinished = 100_000 // grants; 10 MB
 	finishEvery   = time.Second
