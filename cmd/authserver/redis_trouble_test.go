@@ -68,7 +68,9 @@ func TestRedisInTrouble(t *testing.T) {
 			if test.answer != "" {
 				eventually(t, "Redis is not in trouble", func() bool { return strings.Contains(redis.Tell("SET", "probe", "1"), test.answer) })
 			}
-			eventually(t, "the balancer is not told", func() bool { return statusOf(t, base+"/readyz") == 503 })
+			if status := statusOf(t, base+"/readyz"); status != 503 {
+				t.Errorf("the balancer is told %d", status)
+			}
 			for path, token := range map[string]string{"/token": token, "/revoke": unspent} {
 				if status, after := asked(t, base, path, token); status != 503 || after == "" {
 					t.Errorf("%s: %d, Retry-After %q", path, status, after)
