@@ -172,6 +172,41 @@ func TestEndsWhateverTheClocks(t *testing.T) {
 	}
 }
 
+// An accepted store: what was issued and granted by clocks that are ahead has ended, for
+// verifiers and for the server; what is granted from then on has not.
+func TestAcceptedWhateverTheClocks(t *testing.T) {
+	const off = 2 * time.Minute
+	s := fastServer(t, off)
+	granted := bobsGrant(t, s)
+	granted.Grant.Created += int64(off.Seconds())
+	ahead, raw := issued(t, s, granted, off)
+	later, _ := issued(t, s, refreshed(t, s, raw), 0)
+	until := time.Now().Add(2 * off) // of a clock that is right, or behind by as much
+	if err := EndAll(t.Context(), s.store, until); err != nil {
+		t.Fatal(err)
+	}
+	set := verifiers(t, s)
+	for name, claims := range map[string]accesstoken.Claims{"of an instance ahead": ahead, "refreshed": later} {
+		if _, revoked := set.Revoked(feed.SubjectsOf("", &claims)); !revoked {
+			t.Errorf("verifiers take the token %s", name)
+		}
+	}
+	s.notBefore = until.Unix
+	if err := s.grantEnded(granted.Grant, epoch{}, user{}); err == nil {
+		t.Error("the grant lives")
+	}
+	anew := granted.Grant
+	anew.Created = until.Unix() + 1
+	if err := s.grantEnded(anew, epoch{}, user{}); err != nil {
+		t.Errorf("a grant of afterwards: %v", err)
+	}
+	claims := ahead
+	claims.IssuedAt = until.Unix() + 1
+	if by, revoked := set.Revoked(feed.SubjectsOf("", &claims)); revoked {
+		t.Errorf("a token of afterwards is ended, by %s", by)
+	}
+}
+
 // A session that began on an instance whose clock is ahead ends with all of its user.
 func TestEndsSessionsOfTheFuture(t *testing.T) {
 	s := fastServer(t, 0)

@@ -327,12 +327,14 @@ func (s *Server) auditRevocation(r revocation) {
 	s.log.Info("ended", attrs...)
 }
 
-// EndAll tells verifiers that all tokens that were issued until now have ended. It is
-// for a store that has lost revocations, while no server uses it: see Config.NotBefore.
-func EndAll(ctx context.Context, s store.Store) error {
+// EndAll tells verifiers that all tokens that were issued until an instant, by whichever
+// instance's clock, have ended. It is for a store that has lost revocations, while no
+// server uses it, and none does before that instant: see Config.NotBefore. Epochs, by
+// which all of a user or a client ends, are no help here: the store may have forgotten them.
+func EndAll(ctx context.Context, s store.Store, until time.Time) error {
 	now := time.Now()
 	event, err := json.Marshal(revocation{
-		Version: revocationVersion, All: true, Before: now.Unix(), Reason: reasonStoreLost, At: now.Unix(), Until: now.Add(longestKept).Unix(),
+		Version: revocationVersion, All: true, Before: until.Unix(), Reason: reasonStoreLost, At: now.Unix(), Until: now.Add(longestKept).Unix(),
 	})
 	if err != nil {
 		return fmt.Errorf("encoding a revocation: %w", err)

@@ -9,8 +9,10 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"authserver/authserver"
+	"authserver/keys"
 	"authserver/store/guard"
 
 	"github.com/spf13/cobra"
@@ -97,18 +99,25 @@ const acceptMeans = "Revocations that this store has forgotten cannot be brought
 func newStoreAcceptCommand() *cobra.Command {
 	var file string
 	var yes bool
+	var clocks time.Duration
 	command := &cobra.Command{
 		Use:   "accept",
 		Short: "Go on with a store that was emptied, restored or replaced",
 		Long: "A server that finds its store emptied or rolled back refuses to go on, since the store has\n" +
 			"forgotten revocations. First look whether the right store can be put back. If not, stop all\n" +
-			"instances, run this on a machine whose data directory knows the store, and start them.\n\n" + acceptMeans,
+			"instances, run this on a machine whose data directory knows the store, and start them. They wait\n" +
+			"until no clock can be behind what has ended: twice as long as any clock may be off (--clocks), and\n" +
+			"not at all for the embedded store, whose server has one clock.\n\n" + acceptMeans,
 		Example: "  authserver store accept --config authserver.yaml",
 		Args:    arguments(0),
 	}
 	command.Flags().StringVar(&file, "config", "", "configuration file (authserver.yaml if it exists)")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	command.Flags().DurationVar(&clocks, "clocks", keys.ClockSkew/2, "how far the clock of any instance may be off, where the store is Redis")
 	command.RunE = func(command *cobra.Command, _ []string) error {
+		if clocks < 0 || clocks > keys.ClockSkew/2 {
+			return withHint(fmt.Errorf("--clocks is %s; allowed are 0s to %s", clocks, keys.ClockSkew/2), "set the clocks of all instances right first")
+		}
 		return withStore(command, file, func(ctx context.Context, config *config, opened *openedStore) error {
 			standing, err := guard.Inspect(ctx, opened.Store, config.Data)
 			if err != nil {
@@ -124,14 +133,18 @@ func newStoreAcceptCommand() *cobra.Command {
 					return err
 				}
 			}
+			until := time.Now()
+			if config.Store != "" {
+				until = until.Add(2 * clocks)
+			}
 			// Verifiers first: if the second step fails, the command is repeated.
-			if err := authserver.EndAll(ctx, opened.Store); err != nil {
+			if err := authserver.EndAll(ctx, opened.Store, until); err != nil {
 				return err
 			}
-			if err := guard.Accept(ctx, opened.Store, config.Data); err != nil {
+			if err := guard.Accept(ctx, opened.Store, config.Data, until); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(command.ErrOrStderr(), "accepted; start the instances")
+			_, err = fmt.Fprintf(command.ErrOrStderr(), "accepted; start the instances, which serve from %s on\n", until.UTC().Add(time.Second).Format(time.RFC3339))
 			return err
 		})
 	}

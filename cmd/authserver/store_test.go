@@ -44,7 +44,7 @@ func accept(t *testing.T, directory, base string) {
 	t.Helper()
 	fails(t, directory, nil, "store accept", "serve")
 	fails(t, directory, nil, "hint: --yes", "store", "accept")
-	command := exec.Command(binary, "store", "accept", "--yes")
+	command := exec.Command(binary, "store", "accept", "--yes", "--clocks", "0s")
 	command.Dir = directory
 	if output, err := command.CombinedOutput(); err != nil || !strings.Contains(string(output), "every grant, session and token until now ends") {
 		t.Fatalf("%v\n%s", err, output)

@@ -48,15 +48,17 @@ func Inspect(ctx context.Context, inner store.Store, directory string) (Standing
 const maxReplaced = 100 // names that a store remembers to have been accepted for
 
 // Accept gives the store a new name that all instances take, which knew it by the
-// name in the directory or by the one that was found. Whatever was granted until now
-// is dead from now on: see NotBefore.
-func Accept(ctx context.Context, inner store.Store, directory string) error {
+// name in the directory or by the one that was found. Whatever was granted until an
+// instant, by whichever instance's clock, is dead from now on: see NotBefore. No
+// instance uses the store before that instant: see Open.
+func Accept(ctx context.Context, inner store.Store, directory string, until time.Time) error {
 	standing, err := Inspect(ctx, inner, directory)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	accepted := identity{Version: identityVersion, ID: rand.Text(), Ticked: now.UnixMilli(), Accepted: now.Unix(), Replaces: standing.found.Replaces}
+	accepted := identity{Version: identityVersion, ID: rand.Text(), Ticked: now.UnixMilli(),
+		Accepted: max(until.Unix(), standing.found.Accepted, standing.known.Accepted), Replaces: standing.found.Replaces}
 	for _, name := range []string{standing.Found, standing.Known} {
 		if name != "" && !slices.Contains(accepted.Replaces, name) {
 			accepted.Replaces = append(accepted.Replaces, name)
@@ -82,6 +84,33 @@ func Accept(ctx context.Context, inner store.Store, directory string) error {
 	return writeMark(filepath.Join(directory, fileName), found)
 }
 
+const (
+	longestAhead = time.Hour   // that an instance waits for what was accepted
+	lookAgain    = time.Second // at the clock, which may be set meanwhile
+)
+
+// outlive waits until this instance's clock is past everything that was accepted to be
+// dead, so that nothing which it grants is taken for that.
+func (s *Store) outlive(ctx context.Context, accepted int64) error {
+	for told := false; ; told = true {
+		left := time.Until(time.Unix(accepted+1, 0))
+		switch {
+		case left <= 0:
+			return nil
+		case left > longestAhead:
+			return fmt.Errorf("the store was accepted for all until %s, and here it is %s: the clock is wrong, of this machine or where `store accept` ran",
+				time.Unix(accepted, 0).UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+		case !told && left > lookAgain:
+			s.log.Warn("the store was accepted, and is used when no clock can be behind what has ended with that", "event", "store", "seconds", int(left.Seconds())+1)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(left, lookAgain)):
+		}
+	}
+}
+
 // Restored makes a directory expect more of the store than it has, so that it is not
 // used until an operator accepts it: it was restored from a backup, and nobody can tell
 // what happened since that was made.
@@ -100,6 +129,7 @@ func Restored(ctx context.Context, inner store.Store, directory string) (Standin
 	}
 	expected := found
 	expected.Mark, expected.Ticked = max(known.Mark, found.Mark)+1, time.Now().UnixMilli()
+	expected.Accepted = max(known.Accepted, found.Accepted)
 	if err := writeMark(name, expected); err != nil {
 		return Standing{}, err
 	}

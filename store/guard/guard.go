@@ -53,7 +53,8 @@ type Store struct {
 }
 
 // Open checks that the store is the one that this instance knows, and makes itself
-// known to a new one. The error is a *LostError when an operator has to decide.
+// known to a new one. The error is a *LostError when an operator has to decide. A store
+// that was accepted until a later instant is waited for until then.
 func Open(ctx context.Context, inner store.Store, options Options) (*Store, error) {
 	s := &Store{
 		inner: inner, file: filepath.Join(options.Directory, fileName), mayLose: options.MayLose, log: options.Logger,
@@ -78,6 +79,9 @@ func Open(ctx context.Context, inner store.Store, options Options) (*Store, erro
 		return nil, err
 	}
 	s.notBefore.Store(found.Accepted)
+	if err := s.outlive(ctx, found.Accepted); err != nil {
+		return nil, fmt.Errorf("waiting for the store: %w", err)
+	}
 	return s, nil
 }
 

@@ -100,7 +100,7 @@ func TestRolledBack(t *testing.T) {
 		t.Errorf("%+v %v", standing, err)
 	}
 	before := time.Now().Unix()
-	if err := Accept(t.Context(), restored, directory); err != nil {
+	if err := Accept(t.Context(), restored, directory, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, place := range []string{directory, another, t.TempDir()} {
@@ -150,7 +150,7 @@ func TestEmptied(t *testing.T) {
 	if lost := lostBy(t, inner, directory); lost == nil || !lost.Another {
 		t.Errorf("with a new name: %v", lost)
 	}
-	if err := Accept(t.Context(), inner, directory); err != nil {
+	if err := Accept(t.Context(), inner, directory, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	guarded(t, inner, directory, 0)
@@ -312,4 +312,41 @@ func TestIsolatedPrimary(t *testing.T) {
 	sentinels.Servers[1].Continue()
 	await("it is not read again", func() bool { return read() == nil })
 	await("the mark is not seen", func() bool { return s.mark().Mark == known.Mark+1 })
+}
+
+// A store that was accepted until clocks that are ahead are past is used from then on, so
+// that nothing which is granted is taken for what has ended. A clock that is far off is
+// said to be.
+func TestAcceptedAheadOfClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		directory := t.TempDir()
+		write(t, guarded(t, embedded(t, filepath.Join(t.TempDir(), "store.db")), directory, 0), "x")
+		emptied, until := embedded(t, filepath.Join(t.TempDir(), "store.db")), time.Now().Add(4*time.Minute)
+		if err := Accept(t.Context(), emptied, directory, until); err != nil {
+			t.Fatal(err)
+		}
+		impatient, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		if _, err := Open(impatient, emptied, Options{Directory: directory, Logger: slog.New(slog.DiscardHandler)}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("before that instant: %v", err)
+		}
+		s := guarded(t, emptied, directory, 0)
+		if now := time.Now(); s.NotBefore() != until.Unix() || now.Unix() <= until.Unix() || now.After(until.Add(2*time.Second)) {
+			t.Errorf("used at %s, accepted until %s", now, until)
+		}
+		write(t, s, "y")
+		again := embedded(t, filepath.Join(t.TempDir(), "store.db"))
+		if err := Accept(t.Context(), again, directory, time.Now().Add(-time.Minute)); err != nil { // a clock that is behind
+			t.Fatal(err)
+		}
+		if standing, err := Inspect(t.Context(), again, directory); err != nil || standing.found.Accepted != until.Unix() {
+			t.Errorf("accepted until %d, before until %d: %v", standing.found.Accepted, until.Unix(), err)
+		}
+		if err := Accept(t.Context(), again, directory, time.Now().Add(2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), again, Options{Directory: directory, Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "the clock is wrong") {
+			t.Errorf("accepted for hours to come: %v", err)
+		}
+	})
 }
