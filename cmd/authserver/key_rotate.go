@@ -117,12 +117,14 @@ func newKeyImportCommand() *cobra.Command {
 		Use:   "import FILE",
 		Short: "Take in a private key that was made elsewhere, as the next one to sign",
 		Long: "Takes in a private key (PEM or JWK; - is standard input) as the next key of its ring: it is\n" +
-			"published now and signs when it has been published for as long as any other. An encrypted PEM asks\n" +
-			"for its passphrase. Weak keys, and keys that were used here before, are refused.",
+			"published now and signs when it has been published for as long as any other. It takes the place of\n" +
+			"the key that waits to be the next one, which never signs then. While nothing signs that means to wait\n" +
+			"longer, so it asks first. An encrypted PEM asks for its passphrase. Weak keys, and keys that were used\n" +
+			"here before, are refused.",
 		Example: "  authserver key import key.pem --ring ES256",
 		Args:    arguments(1),
 	}
-	o := operated(command)
+	o := operated(command).breaking()
 	command.Flags().StringVar(&request.Ring, "ring", "", "the algorithm that it is to sign with; told from the key where only one is usual")
 	command.Flags().StringVar(&request.Reason, "reason", "", "why, for the key log")
 	command.RunE = func(command *cobra.Command, args []string) error {
@@ -138,12 +140,26 @@ func newKeyImportCommand() *cobra.Command {
 			return errors.New("the key is of a kind that cannot be handed over")
 		}
 		request.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
+		var list authserver.KeyList
+		if err := o.call("/key/list", struct{}{}, &list); err != nil {
+			return err
+		}
+		replaced, until := replacedIn(list, request.Ring)
+		if until != "" {
+			if err := o.confirm("Nothing signs for %s%s, when key %s would. The imported key takes its place, and is waited for from now on. Import it?",
+				printable(request.Ring), until, short(replaced)); err != nil {
+				return err
+			}
+		}
 		var k keys.KeyView
 		if err := o.call("/key/import", request, &k); err != nil {
 			return err
 		}
 		return o.print(k, func(w io.Writer) {
 			fmt.Fprintf(w, "key %s is published in %s", k.KeyID, k.Ring)
+			if replaced != "" {
+				fmt.Fprintf(w, " in the place of %s, which never signs", short(replaced))
+			}
 			if k.Next != nil {
 				fmt.Fprintf(w, "; %s %s", k.Next.To, minute(k.Next.At))
 			}
@@ -151,6 +167,20 @@ func newKeyImportCommand() *cobra.Command {
 		})
 	}
 	return command
+}
+
+// replacedIn returns the key in whose place an imported one comes, if there is one, and
+// until when nothing signs if it is waited for.
+func replacedIn(list authserver.KeyList, ring string) (kid, until string) {
+	for _, r := range list.Rings {
+		for _, k := range r.Keys {
+			if r.Name == ring && k.State == "pending" && k.KeyID != "" {
+				_, until = nothingSigns(r)
+				return k.KeyID, until
+			}
+		}
+	}
+	return "", ""
 }
 
 func readPrivateKey(name string, command *cobra.Command) (crypto.Signer, error) {

@@ -93,7 +93,7 @@ func keyCommands(t *testing.T, store string) {
 	}
 	// ATTACKS OP-04.
 	c.fails(1, "is, or was, one of this issuer's keys", "key", "import", file)
-	c.fails(1, "cannot be taken in", "key", "import", file, "--ring", "RS256")
+	c.fails(1, "cannot be taken in", "key", "import", file, "--ring", "RS256", "--yes")
 	for name, args := range map[string][]string{
 		"512 bits": {"genrsa", "-traditional", "512"}, "P-384": {"ecparam", "-genkey", "-name", "secp384r1", "-noout"},
 	} {
@@ -171,6 +171,22 @@ func keyCommands(t *testing.T, store string) {
 	want := []string{keys.ActionRotate, keys.ActionImport, keys.ActionRevoke, keys.ActionRevoke, keys.ActionAddAlgorithm, keys.ActionRetireAlgorithm}
 	if log.Verified == nil || len(log.Verified.Problems) != 0 || len(actions) < len(want) || !slices.Equal(actions[:len(want)], want) {
 		t.Errorf("the log: %v %+v", actions, log.Verified)
+	}
+
+	// Nothing signs for ES256 until the key that was imported does. Another one is waited
+	// for anew: whoever wants that says so.
+	if ecKey, err = exec.Command("openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout").Output(); err == nil {
+		err = os.WriteFile(file, ecKey, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.fails(1, "Nothing signs for ES256 until", "key", "import", file)
+	if kid := key("ES256", "pending"); kid != imported.KeyID {
+		t.Errorf("nobody said yes, and the next key is %s", kid)
+	}
+	if text, stderr, status := c.run("key", "import", file, "--yes"); status != 0 || !strings.Contains(text, "in the place of "+imported.KeyID[:12]+", which never signs") {
+		t.Errorf("exit status %d: %s%s", status, text, stderr)
 	}
 }
 
