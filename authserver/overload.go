@@ -1,40 +1,85 @@
 package authserver
 
 import (
-	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"runtime"
+	"sync/atomic"
+	"time"
 )
 
-// perCPU is how many requests are worked on at once for each CPU. More than a CPU can
-// do in a tenth of a second would only wait, and be given up by who sent it, while the
-// server does work that nobody waits for any more.
-const perCPU = 256
+const (
+	// perCPU is how many requests are worked on at once for each CPU. More than a CPU can
+	// do in a tenth of a second would only wait, and be given up by who sent it, while the
+	// server does work that nobody waits for any more.
+	perCPU = 256
 
-// admission bounds the requests that are worked on at once. Beyond the bound they are
-// refused at once, so that the others are answered in time. Documents, the key set and
-// the feed are served in any case: they ask nothing of the store and cost next to
-// nothing.
-type admission struct{ places chan struct{} }
+	smallBody   = 8 << 10 // bytes; nearly all requests have less
+	largeBodies = 512     // that are read or worked on at once, at most: 32 MiB
+)
 
-func newAdmission() admission {
-	return admission{make(chan struct{}, perCPU*runtime.GOMAXPROCS(0))}
+// admission bounds the requests that are worked on at once, and the memory of those
+// that are being received. Beyond the bound they are refused at once, so that the others
+// are answered in time. Documents, the key set and the feed are served in any case: they
+// ask nothing of the store and cost next to nothing.
+type admission struct {
+	places chan struct{}
+	large  chan struct{}
+	log    *slog.Logger
+	told   *atomic.Int64 // when refusals were logged, in seconds since 1970
+	untold *atomic.Int64 // how many there were since
 }
 
+func newAdmission(log *slog.Logger) admission {
+	return admission{
+		places: make(chan struct{}, perCPU*runtime.GOMAXPROCS(0)), large: make(chan struct{}, largeBodies),
+		log: log, told: new(atomic.Int64), untold: new(atomic.Int64),
+	}
+}
+
+var errBusy = &Error{Code: "temporarily_unavailable", Status: http.StatusServiceUnavailable, RetryAfter: time.Second,
+	Description: "the server has more to do than it can; nothing has happened, repeat the same request"}
+
 // enter takes a place for a request, or refuses it. The caller says when it is done.
-// The body is read before, so that nobody holds a place by sending slowly.
+// The body is read before, so that nobody holds a place by sending slowly; when there is
+// no place anyhow, it is not even read.
 func (a admission) enter(r *http.Request) (done func(), err error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1)) // the one byte more makes it too large
+	if len(a.places) == cap(a.places) {
+		return nil, a.busy()
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, smallBody))
+	leave := func() {}
+	if err == nil && len(body) == smallBody {
+		select {
+		case a.large <- struct{}{}:
+			leave = func() { <-a.large }
+		default:
+			return nil, a.busy()
+		}
+		var rest []byte
+		rest, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1-smallBody)) // the one byte more makes it too large
+		body = append(body, rest...)
+	}
 	r.Body = &received{body, err}
 	select {
 	case a.places <- struct{}{}:
-		return func() { <-a.places }, nil
+		return func() { <-a.places; leave() }, nil
 	default:
-		busy := unavailable(errors.New("too many requests at once"))
-		busy.Description = "the server has more to do than it can; nothing has happened, repeat the same request"
-		return nil, busy
+		leave()
+		return nil, a.busy()
 	}
+}
+
+// busy refuses a request. It is logged once a second, with the number of all, and not
+// as other refusals are: when there is most to do, that would be most of it.
+func (a admission) busy() error {
+	a.untold.Add(1)
+	now := time.Now().Unix()
+	if last := a.told.Load(); now != last && a.told.CompareAndSwap(last, now) {
+		a.log.Error("refused: too many requests at once", "event", "overload", "refused", a.untold.Swap(0), "at_once", cap(a.places))
+	}
+	return errBusy
 }
 
 // received is a body that was read already, and the error that reading it ended with.

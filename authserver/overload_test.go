@@ -48,6 +48,16 @@ func TestOverload(t *testing.T) {
 			t.Errorf("%s: %d", path, w.Code)
 		}
 	}
+	if w := ask(httptest.NewRequest(http.MethodGet, "/token", nil)); w.Code != 405 {
+		t.Errorf("a method that there is not: %d", w.Code)
+	}
+	never := tokenRequestFor(t, unread{t}) // who is refused anyhow is not listened to
+	if w := ask(never); w.Code != 503 {
+		t.Errorf("without a place: %d", w.Code)
+	}
+	if told, untold := s.admission.told.Load(), s.admission.untold.Load(); told == 0 || untold >= 4 {
+		t.Errorf("told at %d, and not of %d", told, untold)
+	}
 	<-s.admission.places
 	for range 3 { // each gives its place back
 		if w := ask(tokenRequestFor(t, strings.NewReader(clientCredentials))); w.Code != 400 {
@@ -86,6 +96,40 @@ func TestSlowBodiesHoldNoPlace(t *testing.T) {
 		w := httptest.NewRecorder()
 		if s.ServeHTTP(w, tokenRequestFor(t, c.body)); w.Code != c.status {
 			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
+// unread fails the test when it is read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+// ATTACKS HT-01, FT-51: large bodies that are received at once are bounded; small ones
+// are taken all the same.
+func TestLargeBodiesAreBounded(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	s.admission.large = make(chan struct{}, 1)
+	ask := func(body io.Reader) int {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, tokenRequestFor(t, body))
+		return w.Code
+	}
+	large := func() io.Reader { return strings.NewReader(clientCredentials + "&x=" + strings.Repeat("a", maxBody/2)) }
+	s.admission.large <- struct{}{}
+	if status := ask(large()); status != 503 {
+		t.Errorf("a large body too many: %d", status)
+	}
+	if status := ask(strings.NewReader(clientCredentials)); status != 400 {
+		t.Errorf("a small one: %d", status)
+	}
+	<-s.admission.large
+	for range 3 { // each gives its place back
+		if status := ask(large()); status != 400 {
+			t.Errorf("a large one: %d", status)
 		}
 	}
 }

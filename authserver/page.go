@@ -49,10 +49,14 @@ func (s *Server) servePage(endpoint string, h pageHandler) http.Handler {
 		header.Set("X-Frame-Options", "DENY")        // RFC 9700 §4.16
 		header.Set("Referrer-Policy", "same-origin") // with no-referrer, our own forms would come with Origin: null
 		done, err := s.admission.enter(r)
-		if err == nil {
-			defer done()
-			err = h(w, r)
+		if err != nil { // a page would cost about as much as what is refused
+			s.metrics.requests.WithLabelValues(endpoint, errBusy.Code).Inc()
+			header.Set("Retry-After", "1")
+			http.Error(w, "The server has more to do than it can at this moment. Please try again in a few seconds.", http.StatusServiceUnavailable)
+			return
 		}
+		defer done()
+		err = h(w, r)
 		if err != nil {
 			s.showError(w, r, endpoint, err)
 		}

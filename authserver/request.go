@@ -182,7 +182,11 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint str
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
-	s.logRefusal(r, endpoint, e)
+	if e == errBusy {
+		s.metrics.requests.WithLabelValues(endpoint, e.Code).Inc() // admission has logged it
+	} else {
+		s.logRefusal(r, endpoint, e)
+	}
 	writeJSON(w, status, errorBody{e.Code, e.Description})
 }
 

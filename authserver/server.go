@@ -177,7 +177,7 @@ func New(c Config) (*Server, error) {
 		log:        log,
 		metrics:    newMetrics(c.Registry),
 		challenges: new(challenges),
-		admission:  newAdmission(),
+		admission:  newAdmission(log),
 		passwords:  newPasswordHasher(),
 		throttle:   throttle{store: c.Store},
 		proxies:    c.TrustedProxies,

@@ -15,7 +15,7 @@ import (
 
 const (
 	maxConnections = 50_000 // that are open at once, where the system allows so many
-	maxIdle        = 8192   // of them, those that wait for a next request
+	maxIdle        = 4096   // of them, those that wait for a next request
 	reservedFiles  = 128    // for the store, the log, the admin socket and the metrics; a tenth where that is more
 	tellEvery      = time.Minute
 )

@@ -1,0 +1,151 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"authserver/keys"
+	"authserver/store"
+	"authserver/store/boltstore"
+)
+
+// breaking is a store in which one method goes wrong.
+type breaking struct {
+	store.Store
+	get func() error
+}
+
+func (b breaking) Get(ctx context.Context, names ...string) ([]store.Record, error) {
+	if err := b.get(); err != nil {
+		return nil, err
+	}
+	return b.Store.Get(ctx, names...)
+}
+
+// ATTACKS HT-16: a panic in a handler is a 500 in JSON that tells nothing; the server lives,
+// nothing was issued, and the place of the request is free again.
+func TestAttackHT16(t *testing.T) {
+	opened, err := boltstore.Open(t.TempDir() + "/store.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	broken := false
+	s := insideServer(t, breaking{opened, func() error {
+		if broken {
+			panic("of a bug, with a secret-0123456789")
+		}
+		return nil
+	}}, keys.MasterKey{})
+	s.admission.places = make(chan struct{}, 1)
+	ask := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, tokenRequestFor(t, strings.NewReader("grant_type=password&username=alice&password=wonderland")))
+		return w
+	}
+	s.clients.configured["web"].grantTypes = []string{"password"}
+	broken = true
+	for range 3 {
+		w := ask()
+		if w.Code != http.StatusInternalServerError || w.Body.String() != `{"error":"server_error"}` || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+	}
+	broken = false
+	if w := ask(); w.Code == http.StatusInternalServerError || w.Code == http.StatusServiceUnavailable {
+		t.Errorf("afterwards: %d %s", w.Code, w.Body)
+	}
+}
+
+// ATTACKS BF-09: what is sample as one address is the peer, or what the last proxy that
+// is trusted says; nobody chooses his own, and loopback is an address as others are.
+func TestAttackBF09(t *testing.T) {
+	trusted := trustedProxies{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, c := range []struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		{"203.0.113.9:1", nil, "203.0.113.9"},
+		{"203.0.113.9:1", []string{"1.2.3.4"}, "203.0.113.9"},             // by nobody who is trusted
+		{"10.0.0.1:1", []string{"1.2.3.4"}, "1.2.3.4"},                    // by a proxy
+		{"10.0.0.1:1", []string{"6.6.6.6, 1.2.3.4"}, "1.2.3.4"},           // in front of what the proxy adds
+		{"10.0.0.1:1", []string{"6.6.6.6", "1.2.3.4"}, "1.2.3.4"},         // as a header of its own
+		{"10.0.0.1:1", []string{"6.6.6.6, 1.2.3.4, 10.0.0.2"}, "1.2.3.4"}, // over two proxies
+		{"10.0.0.1:1", []string{"10.9.9.9, 1.2.3.4"}, "1.2.3.4"},          // as if from a proxy
+		{"10.0.0.1:1", []string{"6.6.6.6, nonsense"}, "10.0.0.1"},         // what cannot be read ends the way
+		{"10.0.0.1:1", []string{"10.0.0.3"}, "10.0.0.3"},                  // from a proxy itself
+		{"127.0.0.1:1", []string{"6.6.6.6"}, "127.0.0.1"},                 // loopback is not trusted by itself
+		{"[::ffff:10.0.0.1]:1", []string{"1.2.3.4"}, "1.2.3.4"},           // mapped
+		{"[2001:db8::1%eth0]:1", []string{"1.2.3.4"}, "2001:db8::1"},      // with a zone
+	} {
+		r := httptest.NewRequest("POST", "/token", nil)
+		r.RemoteAddr = c.peer
+		r.Header["X-Forwarded-For"] = c.forwarded
+		if got := trusted.clientAddress(r).String(); got != c.want {
+			t.Errorf("%s with %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+	if a, b := network(netip.MustParseAddr("2001:db8::1")), network(netip.MustParseAddr("2001:db8::ffff:1")); a != b {
+		t.Errorf("one subscriber is %s and %s", a, b)
+	}
+	if network(netip.MustParseAddr("127.0.0.1")) == network(netip.MustParseAddr("127.0.0.2")) {
+		t.Error("two addresses are one")
+	}
+}
+
+// ATTACKS BF-11: while attempts cannot be sample, no password is looked at at all.
+func TestAttackBF11(t *testing.T) {
+	opened, err := boltstore.Open(t.TempDir() + "/store.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	down := false
+	s := insideServer(t, breaking{opened, func() error {
+		if down {
+			return errors.New("the store is down")
+		}
+		return nil
+	}}, keys.MasterKey{})
+	down = true
+	for range 100 {
+		_, err := s.throttle.admit(t.Context(), "alice", caller{address: netip.MustParseAddr("203.0.113.9")})
+		if refused := asError(err); err == nil || refused.Status != http.StatusServiceUnavailable || refused.RetryAfter == 0 {
+			t.Fatalf("admitted without a count: %v", err)
+		}
+	}
+}
+
+// ATTACKS RT-23: what names a grant, and so its refresh tokens, has 192 random bits, and
+// of many there are no two alike.
+func TestAttackRT23(t *testing.T) {
+	const sample = 100_000
+	ids := make([]string, sample)
+	var ones [8 * 24]int
+	for i := range ids {
+		ids[i] = newID()
+		random, err := decodeSealed(ids[i])
+		if err != nil || len(random) != len(ones)/8 {
+			t.Fatalf("%q has %d bytes, %v", ids[i], len(random), err)
+		}
+		for bit := range ones {
+			ones[bit] += int(random[bit/8] >> (bit % 8) & 1)
+		}
+	}
+	slices.Sort(ids)
+	if len(slices.Compact(ids)) != sample {
+		t.Error("two are alike")
+	}
+	for bit, n := range ones { // the standard deviation is 158; this is ten of them
+		if n < sample/2-1580 || n > sample/2+1580 {
+			t.Errorf("bit %d is set in %d of %d", bit, n, sample)
+		}
+	}
+}
