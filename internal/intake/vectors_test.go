@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
@@ -68,14 +70,12 @@ func accepts(keySet []byte, compact string) bool {
 // TestAttackJW27 is ATTACKS JW-27: no false accept and no false reject for the
 // algorithms that are offered.
 func TestAttackJW27(t *testing.T) {
-	// Labelled valid upstream, and yet to be refused (see anomalies.json beside the vectors).
-	refusedThoughValid := map[string]map[int]string{
-		"json_web_signature_test": {
-			346: "the header's alg is not the key's", 350: "the header's alg is not the key's",
-			347: "the key's alg ES521 is not registered", 351: "the key's alg ES521 is not registered",
-			372: "a character outside of base64url in the header", 373: "a character outside of base64url in the payload",
-		},
+	// Whose label must not be taken as it stands, and why: some are labelled invalid
+	// and have the bytes of a valid one, the others are labelled valid and to be refused.
+	var anomalies struct {
+		Files map[string]map[string]string `json:"files"`
 	}
+	readVectors(t, "wycheproof/anomalies.json", &anomalies)
 	// How many valid tests of offered algorithms each file has at least: the valid
 	// ones of json_web_key_test are all symmetric.
 	leastAccepted := map[string]int{"json_web_signature_test": 10, "json_web_key_test": 0, "json_web_crypto_test": 2}
@@ -91,7 +91,11 @@ func TestAttackJW27(t *testing.T) {
 					if json.Unmarshal(test.JWS, &compact) != nil {
 						compact = string(test.JWS) // JSON serialization, or a JWE
 					}
-					want := test.Result == "valid" && refusedThoughValid[file][test.ID] == "" &&
+					anomaly := anomalies.Files[file][strconv.Itoa(test.ID)]
+					if strings.Contains(anomaly, "left out") {
+						continue
+					}
+					want := test.Result == "valid" && anomaly == "" &&
 						slices.ContainsFunc(algorithms, func(algorithm string) bool { return slices.Contains(offered, algorithm) })
 					if got := accepts(set, compact); got != want {
 						t.Errorf("tcId %d, %s, %s: accepted %v, want %v", test.ID, group.Comment, test.Comment, got, want)
