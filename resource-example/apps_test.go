@@ -119,6 +119,19 @@ func TestAppsAreShort(t *testing.T) {
 	}
 }
 
+// What protects an API in another language is shorter than what it takes to say why.
+func TestOtherLanguagesAreShort(t *testing.T) {
+	for _, name := range []string{"flask/protect.py", "node/protect.js"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := strings.Count(string(text), "\n"); lines >= 100 {
+			t.Errorf("%s has %d lines; it is to be under 100", name, lines)
+		}
+	}
+}
+
 // Whoever has seen the cookie of before has nothing: each step of the server-side
 // application gives the browser another, and the old one opens nothing.
 func TestOldVisitIsGone(t *testing.T) {

@@ -1,5 +1,4 @@
-"""Access tokens (RFC 9068) verified offline with PyJWT, and whether they were revoked by the
-issuer's Token Status Lists, of which each is fetched once for all tokens that it is about."""
+"""Access tokens (RFC 9068) verified offline with PyJWT, and whether they were revoked by Token Status Lists."""
 import logging
 import os
 import threading
@@ -15,27 +14,24 @@ from jwt.utils import base64url_decode
 ISSUER = os.environ.get("ISSUER", "http://localhost:8080")
 AUDIENCE = os.environ.get("AUDIENCE", "http://localhost:8081")
 JWKS_URI = os.environ.get("JWKS_URI", ISSUER + "/.well-known/jwks.json")
-REQUIRED = ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"]  # RFC 9068 section 2.2
 fetching = threading.Lock()
 keys, fetched, tried = {}, float("-inf"), float("-inf")
 lists = {}  # by URI: the bits of each status, all of them, until when
 
 
-class Refused(Exception):
-    pass  # its arguments: status, error, description, scope
+class Refused(Exception): ...  # its arguments: status, error, description, scope
 
 
 def find_key(kid):
-    """The issuer's key of a kid. A failed fetch leaves the known keys in use for a day, and
-    made-up kids do not become requests: there is one fetch in 30 seconds at most."""
+    """The issuer's key of a kid: fetched keys are good for a day, made-up kids cost a fetch in 30 seconds at most."""
     global keys, fetched, tried
     due = lambda: (kid not in keys or time.monotonic() - fetched > 300) and time.monotonic() - tried > (30 if keys else 1)
     if due() and fetching.acquire(blocking=kid not in keys):  # others go on with the key they have
         try:
             if due():
                 tried = time.monotonic()
-                keys = {key.key_id: key for key in jwt.PyJWKClient(JWKS_URI, cache_jwk_set=False, timeout=5).get_signing_keys()}
-                fetched = tried
+                found = jwt.PyJWKClient(JWKS_URI, cache_jwk_set=False, timeout=5).get_signing_keys()
+                keys, fetched = {key.key_id: key for key in found}, tried
         except (jwt.PyJWTError, OSError, ValueError) as error:
             logging.warning("fetching the issuer's keys failed: %s", error)
         finally:
@@ -50,9 +46,8 @@ def decode(token, typ, **options):
     if str(header.get("typ", "")).lower().removeprefix("application/") != typ:
         raise jwt.InvalidTokenError("not of type " + typ)
     key = find_key(header.get("kid"))
-    if key is None or key.algorithm_name not in ("ES256", "RS256", "EdDSA"):
+    if key is None or key.algorithm_name not in ("ES256", "RS256", "EdDSA"):  # the key's, whatever the token says (RFC 8725 section 3.1)
         raise jwt.InvalidTokenError("no such key")
-    # The algorithm is the key's, whatever the token says (RFC 8725 section 3.1).
     return jwt.decode(token, key, algorithms=[key.algorithm_name], leeway=30, **options)
 
 
@@ -74,7 +69,8 @@ def is_revoked(place):
 
 def verify(token):
     try:
-        claims = decode(token, "at+jwt", issuer=ISSUER, audience=AUDIENCE, options={"require": REQUIRED})
+        required = ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"]  # RFC 9068 section 2.2
+        claims = decode(token, "at+jwt", issuer=ISSUER, audience=AUDIENCE, options={"require": required})
     except jwt.PyJWTError as error:
         raise Refused(401, "invalid_token", type(error).__name__)
     if "cnf" in claims or not isinstance(claims.get("scope", ""), str) or not isinstance(claims.get("roles", []), list):
