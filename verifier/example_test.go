@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,17 +21,64 @@ func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context
 	return context.WithTimeout(t.Context(), d)
 }
 
-// A few lines protect an API.
+// A few lines protect an API; docs/resource-servers.md and the package's comment
+// have them from here.
 func Example() {
-	v, err := verifier.New(context.Background(), verifier.Config{Issuer: "https://auth.example.com", Audience: "https://api.example.com"})
+	ctx := context.Background()
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, "an order of", verifier.FromContext(r.Context()).Subject)
+	})
+	mux := http.NewServeMux()
+
+	v, err := verifier.New(ctx, verifier.Config{Issuer: "https://auth.example.com", Audience: "https://api.example.com"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /orders", v.Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "orders of", verifier.FromContext(r.Context()).Subject)
-	})))
+	mux.Handle("POST /orders", v.Require("orders:write")(handler))            // verifier.FromContext(ctx) has the claims
+	v.ServeMetadata(mux, verifier.Metadata{Scopes: []string{"orders:write"}}) // RFC 9728: clients find the issuer
 	log.Fatal(http.ListenAndServe(":8081", mux))
+}
+
+// What the documentation shows is compiled: each of its lines is one of Example.
+func TestSnippetsAreTheExample(t *testing.T) {
+	example := linesBetween(t, "example_test.go", "func Example() {", "\n}\n")
+	for _, snippet := range []struct{ file, from, to string }{
+		{"../docs/resource-servers.md", "```go\n", "```"},
+		{"verifier.go", "per request.\n//\n", "\n//\n"},
+	} {
+		lines := linesBetween(t, snippet.file, snippet.from, snippet.to)
+		if len(lines) < 2 {
+			t.Errorf("the snippet of %s has %d lines", snippet.file, len(lines))
+		}
+		for _, line := range lines {
+			if !slices.Contains(example, line) {
+				t.Errorf("%s shows what Example does not have: %s", snippet.file, line)
+			}
+		}
+	}
+}
+
+// linesBetween returns the lines of code between two texts, without indentation,
+// comments and empty ones.
+func linesBetween(t *testing.T, file, from, to string) []string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), from)
+	inside, _, ends := strings.Cut(after, to)
+	if !found || !ends {
+		t.Fatalf("%s has nothing between %q and %q", file, from, to)
+	}
+	var lines []string
+	for line := range strings.Lines(inside) {
+		line, _, _ = strings.Cut(strings.TrimPrefix(line, "//\t"), " // ")
+		line, _, _ = strings.Cut(line, "  //")
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // A route that moves money asks for more: a role, a recent sign-in with a second
