@@ -60,7 +60,7 @@ func (c *checker) receiverURL(key, uri string, o *outbound) {
 	case err != nil || u.Hostname() == "" || u.User != nil || strings.Contains(uri, "#") || strings.ContainsFunc(uri, notVSCHAR) || len(uri) > 2048:
 		c.error(key, "is not an absolute URL without user and fragment; a secret goes into authorization") // it may hold one
 		return
-	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())): // RFC 8935 §3
+	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())): // RFC 8935: over TLS
 		c.error(key, "%q must be https; http is allowed for localhost, 127.0.0.1 and [::1] only", uri)
 		return
 	}
