@@ -127,6 +127,19 @@ func TestLeaseOfTheGone(t *testing.T) {
 	}
 }
 
+// A fence is passed at no instance that has not sent it, also where nobody follows:
+// what comes before it may not have gone out either.
+func TestFenceIsSentFirst(t *testing.T) {
+	f := insideServer(t, nil, keys.MasterKey{}).feed
+	met := &fence{position: 7, known: make(map[*lease]struct{})}
+	for sent, done := range []bool{6: false, 7: true, 8: true} {
+		f.sent.Store(uint64(sent))
+		if found := f.tally(met); found.Sent != done || found.done() != done {
+			t.Errorf("sent up to %d: %+v", sent, found)
+		}
+	}
+}
+
 // A connection whose frames were chosen before the fence, and not yet begun, may still
 // come to believe in them: it is waited for, until it begins behind the fence or goes.
 func TestLeaseAboutToBegin(t *testing.T) {

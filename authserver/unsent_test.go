@@ -98,3 +98,36 @@ func TestNothingIsSpentUnsigned(t *testing.T) {
 		t.Errorf("a replay ended nothing: %d %v", a.status, a.body)
 	}
 }
+
+// Nothing moves for a refresh whose tokens there is no key for: the presented token is
+// good when there is one, as if it had not been presented.
+func TestReadyBeforeARefreshMoves(t *testing.T) {
+	s := fastServer(t, 0)
+	granted := bobsGrant(t, s)
+	_, raw := issued(t, s, granted, 0)
+	before, record, err := s.grants.Get(t.Context(), granted.GrantID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ring := range s.keys.Describe().Rings {
+		for _, k := range ring.Keys {
+			if ring.Name == "ES256" && k.State == "active" {
+				if _, err := s.keys.Revoke(t.Context(), keys.By{Caller: "test", Reason: "test"}, k.KeyID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	request := tokenRequest{client: s.clients.configured["web"], form: form{url.Values{"refresh_token": {raw}}}}
+	for range 2 {
+		if _, err := (refreshTokenGrant{s}).Authorize(t.Context(), request); asError(err).Status != 503 {
+			t.Errorf("without a key: %v", err)
+		}
+	}
+	if after, moved, err := s.grants.Get(t.Context(), granted.GrantID); err != nil || moved.Version != record.Version || after.Created != before.Created {
+		t.Errorf("the grant went from generation %d to %d: %v", record.Version, moved.Version, err)
+	}
+	if unsent, err := (refreshTokenGrant{s}).wasUnsent(t.Context(), granted.GrantID, record.Version+1); err != nil || unsent {
+		t.Errorf("a mark was left: %v", err)
+	}
+}

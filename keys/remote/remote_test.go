@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"authserver/keys"
 	"authserver/keys/keystest"
@@ -201,3 +203,37 @@ func TestDestroyMeetsSign(t *testing.T) {
 		t.Errorf("opened %d times, want 3: what was opened before the key was destroyed is not kept", opens)
 	}
 }
+
+// A connection that says nothing is closed, at its beginning and after an answer: whoever
+// opens many and forgets them takes no file of the key process for good.
+func TestIdleConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := remote.NewServer(sealed(t), quiet)
+		for name, said := range map[string]string{
+			"silent": "", "half a request": "POST /v1/backend HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+			"idle": "POST /v1/backend HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+		} {
+			near, far := net.Pipe()
+			listener := &once{connection: far}
+			go server.Serve(listener)
+			go io.WriteString(near, said)
+			if _, err := io.Copy(io.Discard, near); err != nil { // until it is closed
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// once is a listener of one connection.
+type once struct{ connection net.Conn }
+
+func (o *once) Accept() (net.Conn, error) {
+	if o.connection == nil {
+		return nil, net.ErrClosed
+	}
+	defer func() { o.connection = nil }()
+	return o.connection, nil
+}
+
+func (*once) Close() error   { return nil }
+func (*once) Addr() net.Addr { return &net.UnixAddr{} }

@@ -157,6 +157,10 @@ func (s *server) forgetAll() {
 	clear(s.opened)
 }
 
+func newServer(b keys.Backend, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: Handler(b, log), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
 // Serve answers for a backend on a unix socket of mode 0600 until ctx ends. A
 // socket that a process which was killed has left behind is replaced.
 func Serve(ctx context.Context, socket string, b keys.Backend, log *slog.Logger) error {
@@ -169,7 +173,7 @@ func Serve(ctx context.Context, socket string, b keys.Backend, log *slog.Logger)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	server := &http.Server{Handler: Handler(b, log), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	server := newServer(b, log)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -347,6 +348,77 @@ func TestAcceptedAheadOfClocks(t *testing.T) {
 		}
 		if _, err := Open(t.Context(), again, Options{Directory: directory, Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "the clock is wrong") {
 			t.Errorf("accepted for hours to come: %v", err)
+		}
+	})
+}
+
+// listing is a store whose index fails half way, or does not answer at all.
+type listing struct {
+	store.Store
+	asked   int
+	members []string
+	err     error
+}
+
+func (l *listing) Linked(context.Context, string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		l.asked++
+		for _, member := range l.members {
+			if !yield(member, nil) {
+				return
+			}
+		}
+		if l.err != nil {
+			yield("", l.err)
+		}
+	}
+}
+
+// What an index has is passed on as far as it is wanted, with the trouble at its end; that
+// counts for the breaker, and while it is open nobody takes an error for an empty index.
+func TestLinked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &listing{members: []string{"a", "b", "c"}}
+		s := &Store{inner: inner, breaker: breaker{log: slog.New(slog.DiscardHandler)}}
+		read := func(most int) (members []string, failed error) {
+			for member, err := range s.Linked(t.Context(), "index") {
+				if err != nil {
+					failed = err
+				} else if members = append(members, member); len(members) == most {
+					break
+				}
+			}
+			return members, failed
+		}
+		if members, err := read(0); len(members) != 3 || err != nil {
+			t.Errorf("%q %v", members, err)
+		}
+		if members, err := read(2); len(members) != 2 || err != nil {
+			t.Errorf("as far as it is wanted: %q %v", members, err)
+		}
+		inner.err, inner.asked = errors.New("hung"), 0
+		for range tripAfter {
+			if members, err := read(0); len(members) != 3 || !errors.Is(err, inner.err) {
+				t.Errorf("half way: %q %v", members, err)
+			}
+		}
+		for range 10 {
+			if members, err := read(0); len(members) != 0 || !errors.Is(err, errOpen) {
+				t.Errorf("while it is open: %q %v", members, err)
+			}
+		}
+		if inner.asked != tripAfter {
+			t.Errorf("asked %d times, want %d", inner.asked, tripAfter)
+		}
+		inner.err = nil
+		time.Sleep(probeEvery)
+		if members, err := read(0); len(members) != 3 || err != nil {
+			t.Errorf("when it answers again: %q %v", members, err)
+		}
+		lost := errors.New("lost")
+		s.lost.Store(&lost)
+		if members, err := read(0); len(members) != 0 || !errors.Is(err, lost) {
+			t.Errorf("of a store that is not the known one: %q %v", members, err)
 		}
 	})
 }
