@@ -28,8 +28,9 @@ func (m clientSecretBasic) Authenticate(ctx context.Context, r *http.Request, _ 
 	decodedID, err1 := url.QueryUnescape(id)
 	decodedSecret, err2 := url.QueryUnescape(secret)
 	if err1 == nil && err2 == nil {
-		if c, err := m.server.checkSecret(ctx, decodedID, decodedSecret); err == nil {
-			return c, nil
+		c, err := m.server.checkSecret(ctx, decodedID, decodedSecret)
+		if err == nil || decodedID == id && decodedSecret == secret {
+			return c, err
 		}
 	}
 	return m.server.checkSecret(ctx, id, secret)
@@ -77,6 +78,9 @@ func (s *Server) checkSecret(ctx context.Context, id, secret string) (*client, e
 		c = s.clients.nobody
 	}
 	if !c.hasSecret(secret) || unknown != nil {
+		if unknown == nil { // whether there is such a client is not told by the time of a question to the store
+			s.clients.find(ctx, newID())
+		}
 		return nil, invalidClient(errors.Join(errors.New("unknown client or wrong secret"), unknown))
 	}
 	return c, nil

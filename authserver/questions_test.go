@@ -114,3 +114,23 @@ func TestQuestions(t *testing.T) {
 		}
 	}
 }
+
+// ATTACKS CA-10: a wrong secret asks the store as often as an unknown client does, so
+// that the time of the question does not tell which clients there are.
+func TestUnknownClientAsksTheSame(t *testing.T) {
+	counter := new(countingStore)
+	b := newBrowser(t, browserServer(t, func(c *Config) { counter.Store, c.Store = c.Store, counter }))
+	ask := func(id, secret string) int64 {
+		before := counter.asked.Load()
+		values := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
+		if a := b.token("", values); a.text("error") != "invalid_client" {
+			t.Fatal(a.body)
+		}
+		return counter.asked.Load() - before
+	}
+	for range 3 { // also when it was asked before
+		if wrong, unknown := ask("service", "wrong"), ask(newID(), "wrong"); wrong != unknown || wrong == 0 {
+			t.Errorf("%d questions about a wrong secret, %d about an unknown client", wrong, unknown)
+		}
+	}
+}
