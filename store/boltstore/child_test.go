@@ -21,14 +21,16 @@ import (
 // childFile names the store's file to a test that runs itself as a child.
 const childFile = "BOLTSTORE_TEST_CHILD_FILE"
 
-// child returns a process that runs one test of this binary on the file.
-func child(ctx context.Context, t *testing.T, path string) *exec.Cmd {
+// child returns a process that runs one test of this binary on the file, under another
+// program if there is one.
+func child(ctx context.Context, t *testing.T, path string, under ...string) *exec.Cmd {
 	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(ctx, binary, "-test.run=^"+t.Name()+"$", "-test.v")
+	line := append(under, binary, "-test.run=^"+t.Name()+"$", "-test.v")
+	command := exec.CommandContext(ctx, line[0], line[1:]...)
 	command.Env = append(os.Environ(), childFile+"="+path)
 	return command
 }
@@ -63,16 +65,18 @@ func TestKilled(t *testing.T) {
 
 // killAfter kills a child that has acknowledged so many writes, and returns all
 // that it acknowledged until it died.
-func killAfter(t *testing.T, path string, lines int) (acknowledged []string) {
+func killAfter(t *testing.T, path string, lines int, under ...string) (acknowledged []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	command := child(ctx, t, path)
+	command := child(ctx, t, path, under...)
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	command.Stderr = os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) } // with what it runs under
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +93,7 @@ func killAfter(t *testing.T, path string, lines int) (acknowledged []string) {
 			other.WriteString(line)
 		}
 		if len(acknowledged) == lines {
-			command.Process.Kill()
+			command.Cancel()
 		}
 	}
 	command.Wait()
