@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -182,11 +181,7 @@ func (b *backchannel) sendOne(ctx context.Context, id string) {
 
 // take reports whether this instance is the one that makes the next attempt.
 func (b *backchannel) take(ctx context.Context, id string, record store.Record, n notification) bool {
-	encoded, err := json.Marshal(n)
-	if err != nil {
-		return false
-	}
-	_, err = b.server.store.Swap(ctx, b.table.Key(id), record.Version, encoded, record.Expires)
+	_, err := b.table.Swap(ctx, id, record.Version, n, record.Expires)
 	return err == nil
 }
 

@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -35,12 +34,12 @@ func epochKey(level, id string) string { return "epoch/" + level + "/" + id }
 
 // readEpoch reads an epoch that began at least at notBefore; see Config.NotBefore.
 func readEpoch(record store.Record, notBefore int64) (epoch, error) {
-	e := epoch{NotBefore: notBefore}
 	if !record.Exists() {
-		return e, nil
+		return epoch{NotBefore: notBefore}, nil
 	}
-	if err := json.Unmarshal(record.Value, &e); err != nil {
-		return e, fmt.Errorf("decoding epoch record: %w", err)
+	e, err := store.Table[epoch]{Name: "epoch"}.Decode(record)
+	if err != nil {
+		return e, err
 	}
 	e.number, e.NotBefore = record.Version, max(e.NotBefore, notBefore)
 	return e, nil

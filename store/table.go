@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 )
 
 // Table is typed access to the records whose keys begin with Name and a slash.
 // Values are JSON, or what a type makes of itself that implements
-// encoding.BinaryMarshaler and, by its pointer, encoding.BinaryUnmarshaler.
+// encoding.BinaryMarshaler and, by its pointer, encoding.BinaryUnmarshaler. Releases
+// differ in what they know: fields that T lacks are skipped, and where a JSON object is
+// changed they stay as they are. See Written for what is more than a further field.
 type Table[T any] struct {
 	Store Store
 	Name  string // for example "grant"
@@ -87,7 +90,7 @@ func (t Table[T]) change(ctx context.Context, id string, create bool, expires fu
 		if err := change(&value); err != nil {
 			return zero, Record{}, err
 		}
-		encoded, err := t.encode(value)
+		encoded, err := t.encodeChanged(record, value)
 		if err != nil {
 			return zero, Record{}, err
 		}
@@ -125,11 +128,13 @@ func (t Table[T]) Delete(ctx context.Context, id string) error {
 // Decode returns the value of a record of this table.
 func (t Table[T]) Decode(record Record) (T, error) {
 	var value T
-	var err error
-	if binary, ok := any(&value).(encoding.BinaryUnmarshaler); ok {
-		err = binary.UnmarshalBinary(record.Value)
-	} else {
-		err = json.Unmarshal(record.Value, &value)
+	encoded, err := unpack(Readable, record.Value)
+	if err == nil {
+		if binary, ok := any(&value).(encoding.BinaryUnmarshaler); ok {
+			err = binary.UnmarshalBinary(encoded)
+		} else {
+			err = json.Unmarshal(encoded, &value)
+		}
 	}
 	if err != nil {
 		return value, fmt.Errorf("decoding %s record: %w", t.Name, err)
@@ -146,5 +151,24 @@ func (t Table[T]) encode(value T) (encoded []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s record: %w", t.Name, err)
 	}
-	return encoded, nil
+	return pack(Written, encoded), nil
+}
+
+// encodeChanged encodes the value that the record had before, changed.
+func (t Table[T]) encodeChanged(before Record, value T) ([]byte, error) {
+	encoded, err := t.encode(value)
+	if err != nil || !before.Exists() {
+		return encoded, err
+	}
+	earlier, err := unpack(Readable, before.Value)
+	if err == nil {
+		encoded, err = unpack(Written, encoded)
+	}
+	if err == nil {
+		encoded, err = keepUnknown(reflect.TypeFor[T](), earlier, encoded)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encoding %s record: %w", t.Name, err)
+	}
+	return pack(Written, encoded), nil
 }

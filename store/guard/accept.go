@@ -58,7 +58,8 @@ func Accept(ctx context.Context, inner store.Store, directory string, until time
 	}
 	now := time.Now()
 	accepted := identity{Version: identityVersion, ID: rand.Text(), Ticked: now.UnixMilli(),
-		Accepted: max(until.Unix(), standing.found.Accepted, standing.known.Accepted), Replaces: standing.found.Replaces}
+		Accepted: max(until.Unix(), standing.found.Accepted, standing.known.Accepted), Replaces: standing.found.Replaces,
+		Records: standing.found.Records}
 	for _, name := range []string{standing.Found, standing.Known} {
 		if name != "" && !slices.Contains(accepted.Replaces, name) {
 			accepted.Replaces = append(accepted.Replaces, name)

@@ -78,6 +78,12 @@ func Open(ctx context.Context, inner store.Store, options Options) (*Store, erro
 	if err := s.meet(known, found); err != nil {
 		return nil, err
 	}
+	if found, err = announce(ctx, inner, found, store.Written); err != nil {
+		return nil, fmt.Errorf("telling the store of the version of its records: %w", err)
+	}
+	if err := s.meet(s.mark(), found); err != nil {
+		return nil, err
+	}
 	s.notBefore.Store(found.Accepted)
 	if err := s.outlive(ctx, found.Accepted); err != nil {
 		return nil, fmt.Errorf("waiting for the store: %w", err)

@@ -27,6 +27,7 @@ type identity struct {
 	Ticked   int64    `json:"ticked"`             // when the mark last rose, milliseconds since 1970
 	Replaces []string `json:"replaces,omitempty"` // the names that operators accepted it for
 	Accepted int64    `json:"accepted,omitempty"` // when the last of them did, seconds since 1970
+	Records  int      `json:"records,omitempty"`  // highest version of a record in it, 0 for 1
 }
 
 const identityVersion = 1
@@ -79,7 +80,29 @@ func decode(record store.Record) (mark, error) {
 	if m.Version > identityVersion {
 		return mark{}, fmt.Errorf("the store's record of who it is has format %d and this version reads %d: run the version that wrote it, or a newer one", m.Version, identityVersion)
 	}
+	if err := store.CheckVersion(m.Records); err != nil {
+		return mark{}, fmt.Errorf("this release is too old for the store: %w", err)
+	}
 	return m, nil
+}
+
+// announce says in the store that records of a version are about to be in it, so that
+// a release that cannot read them says so at its start and not at the first of them.
+func announce(ctx context.Context, s store.Store, found mark, version int) (mark, error) {
+	for max(found.Records, 1) < version {
+		found.Records = version
+		value, err := json.Marshal(found.identity)
+		if err != nil {
+			return mark{}, err
+		}
+		if _, err := s.Swap(ctx, identityKey, found.Mark, value, store.Forever); err != nil && !errors.Is(err, store.ErrConflict) {
+			return mark{}, err
+		}
+		if found, err = find(ctx, s); err != nil {
+			return mark{}, err
+		}
+	}
+	return found, nil
 }
 
 // introduce gives a new store its name. Of several instances one does.
