@@ -48,6 +48,10 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if err := s.ready(c, resource, scope); err != nil {
 		return Authorization{}, err
 	}
+	// Who ended it may have been killed before its record was gone.
+	if s.loggedAsEnded(claims.GrantID) {
+		return Authorization{}, errGrantEnded.because(errors.New("the log says that it has ended"))
+	}
 	grant, record, outcome, err := g.move(ctx, c, claims)
 	if err != nil {
 		return Authorization{}, err

@@ -90,7 +90,7 @@ func (s *Server) introspectAccessToken(ctx context.Context, caller *client, toke
 
 func (s *Server) introspectRefreshToken(ctx context.Context, caller *client, token *intake.Token) (any, error) {
 	claims, err := s.readRefreshToken(token)
-	if err != nil || claims.ClientID != caller.id {
+	if err != nil || claims.ClientID != caller.id || s.loggedAsEnded(claims.GrantID) {
 		return inactive, nil
 	}
 	found, err := s.standingOf(ctx, claims.ClientID, claims.Subject, "", s.grants.Key(claims.GrantID))

@@ -86,6 +86,13 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	return nil
 }
 
+// loggedAsEnded reports whether the log, as far as this instance has read it, ends a
+// grant. Its access tokens are dead by the same log, so its refresh token has to be.
+func (s *Server) loggedAsEnded(grantID string) bool {
+	_, ended := s.feed.set.Revoked(feed.SubjectsOf("", &accesstoken.Claims{GrantID: grantID}))
+	return ended
+}
+
 const (
 	maxUnfinished = 100_000 // grants; 10 MB
 	finishEvery   = time.Second
@@ -93,9 +100,8 @@ const (
 )
 
 // finisher deletes grants that the log has ended. Whoever logged it does so as
-// well, unless it was killed in between or had no answer: then the grant could be
-// refreshed, for tokens that nobody accepts. It is in no hurry, and nobody who reads
-// the log waits for it.
+// well, unless it was killed in between or had no answer. It is in no hurry, and
+// nobody who reads the log waits for it: see loggedAsEnded.
 type finisher struct {
 	mu    sync.Mutex
 	ended []string // keys; those beyond maxUnfinished wait for the log to be read again, after a restart
