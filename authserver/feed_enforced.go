@@ -210,7 +210,7 @@ func (f *revocationFeed) tally(met *fence) report {
 	now := f.clock(time.Now())
 	met.pending = slices.DeleteFunc(met.pending, func(l *lease) bool {
 		switch {
-		case l.start.Load() >= met.position: // it began with the fence behind it
+		case l.start.Load() >= met.position, l.until.Load() < 0: // it began with the fence behind it, or never
 			return true
 		case l.acked.Load() >= met.position:
 			met.acknowledged++

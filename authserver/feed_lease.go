@@ -19,7 +19,7 @@ import (
 type lease struct {
 	id    string
 	name  string        // for people
-	until atomic.Int64  // the end of that belief, on the stream's clock; 0 before its first frames
+	until atomic.Int64  // the end of that belief, on the stream's clock; 0 before its first frames, negative when they never came
 	start atomic.Uint64 // the position that its first frames take it to; 0 before
 	acked atomic.Uint64 // the position that the verifier said it has applied
 }
