@@ -302,7 +302,7 @@ func TestSleep(t *testing.T) {
 		waiting := i.sign(FrameType, i.frame())
 		time.Sleep(time.Hour)
 		woken := asAfterSleep(time.Now(), time.Hour)
-		if woken.Sub(time.Now()) != -time.Hour || !woken.Round(0).Equal(time.Now().Round(0)) {
+		if time.Until(woken) != -time.Hour || !woken.Round(0).Equal(time.Now().Round(0)) {
 			t.Fatal("time.Time is not laid out as this test has it")
 		}
 		if _, err := f.Apply(waiting, woken, i.verify); !errors.Is(err, ErrGap) {

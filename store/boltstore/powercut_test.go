@@ -31,7 +31,10 @@ func TestPowerCut(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no strace, which sees what is written and when it is synced")
 	}
-	directory := t.TempDir()
+	directory, err := filepath.EvalSymlinks(t.TempDir()) // as the trace has it
+	if err != nil {
+		t.Fatal(err)
+	}
 	path, trace := filepath.Join(directory, "store.db"), filepath.Join(directory, "trace")
 	tracing := []string{strace, "-f", "-y", "-xx", "-s", "1048576", "-e", "trace=pwrite64,ftruncate,fdatasync,fsync,write", "-e", "signal=none", "-o", trace}
 	if output, err := exec.Command(strace, "-f", "-o", trace, "true").CombinedOutput(); err != nil {
