@@ -63,9 +63,7 @@ func TestNothingIsSpentUnsigned(t *testing.T) {
 		}
 	}
 
-	for b.server.keys.Ready("ES256") != nil { // made when it is needed first
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a key", func() bool { return b.server.keys.Ready("ES256") == nil })
 	code := b.code()
 	twiceInVain("a code", func() tokenAnswer { return b.exchange("web", code) })
 	first := b.exchange("web", code)
