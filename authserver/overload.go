@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,23 +18,55 @@ const (
 
 	smallBody   = 8 << 10 // bytes; nearly all requests have less
 	largeBodies = 512     // that are read or worked on at once, at most: 32 MiB
+
+	// stale is how long a request has waited when it is refused: its sender gives up soon,
+	// and those behind it are as late unless some are not worked on.
+	stale = 300 * time.Millisecond
+	// keptBack is how long a refusal is kept back: who asks again at once would have most of
+	// the server's time go into refusals.
+	keptBack = 2 * time.Second
+	pausing  = 16384 // refusals that are kept back, at most
 )
 
+// AtOnce is how many requests the server works on at once, at most.
+func AtOnce() int { return perCPU * runtime.GOMAXPROCS(0) }
+
+type receivedKey struct{}
+
+// WithReceived tells the server how long ago the last bytes of a connection's request came
+// in, for http.Server.ConnContext. Requests that have waited in their connection are
+// refused when there is more to do than can be done.
+func WithReceived(ctx context.Context, since func() time.Duration) context.Context {
+	return context.WithValue(ctx, receivedKey{}, since)
+}
+
+// SinceReceived is what WithReceived was told, or 0.
+func SinceReceived(ctx context.Context) time.Duration {
+	since, ok := ctx.Value(receivedKey{}).(func() time.Duration)
+	if !ok {
+		return 0
+	}
+	return since()
+}
+
 // admission bounds the requests that are worked on at once, and the memory of those
-// that are being received. Beyond the bound they are refused at once, so that the others
-// are answered in time. Documents, the key set and the feed are served in any case: they
+// that are being received. Beyond the bound they are refused, as are those that have
+// waited for long before the server saw them, so that the others are answered in time. Documents, the key set and the feed are served in any case: they
 // ask nothing of the store and cost next to nothing.
 type admission struct {
-	places chan struct{}
-	large  chan struct{}
-	log    *slog.Logger
-	told   *atomic.Int64 // when refusals were logged, in seconds since 1970
-	untold *atomic.Int64 // how many there were since
+	places   chan struct{}
+	large    chan struct{}
+	paused   chan struct{} // refusals that are kept back
+	keptBack time.Duration
+	log      *slog.Logger
+	told     *atomic.Int64 // when refusals were logged, in seconds since 1970
+	untold   *atomic.Int64 // how many there were since
 }
 
 func newAdmission(log *slog.Logger) admission {
 	return admission{
-		places: make(chan struct{}, perCPU*runtime.GOMAXPROCS(0)), large: make(chan struct{}, largeBodies),
+		places: make(chan struct{}, AtOnce()), large: make(chan struct{}, largeBodies),
+		paused: make(chan struct{}, pausing), keptBack: keptBack,
 		log: log, told: new(atomic.Int64), untold: new(atomic.Int64),
 	}
 }
@@ -45,8 +78,8 @@ var errBusy = &Error{Code: "temporarily_unavailable", Status: http.StatusService
 // The body is read before, so that nobody holds a place by sending slowly; when there is
 // no place anyhow, it is not even read.
 func (a admission) enter(r *http.Request) (done func(), err error) {
-	if len(a.places) == cap(a.places) {
-		return nil, a.busy()
+	if len(a.places) == cap(a.places) || SinceReceived(r.Context()) > stale {
+		return nil, a.busy(r.Context())
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, smallBody))
 	leave := func() {}
@@ -55,7 +88,7 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 		case a.large <- struct{}{}:
 			leave = func() { <-a.large }
 		default:
-			return nil, a.busy()
+			return nil, a.busy(r.Context())
 		}
 		var rest []byte
 		rest, err = io.ReadAll(io.LimitReader(r.Body, maxBody+1-smallBody)) // the one byte more makes it too large
@@ -67,17 +100,24 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 		return func() { <-a.places; leave() }, nil
 	default:
 		leave()
-		return nil, a.busy()
+		return nil, a.busy(r.Context())
 	}
 }
 
-// busy refuses a request. It is logged once a second, with the number of all, and not
+// busy refuses a request, after a while. It is logged once a second, with the number of all, and not
 // as other refusals are: when there is most to do, that would be most of it.
-func (a admission) busy() error {
+func (a admission) busy(ctx context.Context) error {
+
 	a.untold.Add(1)
 	now := time.Now().Unix()
 	if last := a.told.Load(); now != last && a.told.CompareAndSwap(last, now) {
 		a.log.Error("refused: too many requests at once", "event", "overload", "refused", a.untold.Swap(0), "at_once", cap(a.places))
+	}
+	select {
+	case a.paused <- struct{}{}:
+		pause(ctx, a.keptBack)
+		<-a.paused
+	default:
 	}
 	return errBusy
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"authserver/keys"
 )
@@ -28,6 +31,7 @@ const clientCredentials = "grant_type=client_credentials"
 // at once, with a time to come back; documents and keys are served all the same.
 func TestOverload(t *testing.T) {
 	s := insideServer(t, nil, keys.MasterKey{})
+	s.admission.keptBack = 0
 	ask := func(r *http.Request) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
@@ -64,6 +68,56 @@ func TestOverload(t *testing.T) {
 			t.Errorf("with one place: %d %s", w.Code, w.Body)
 		}
 	}
+}
+
+// ATTACKS LD-19: a request that has waited in its connection for long is refused, for it
+// would come too late, and make those behind it late.
+func TestStaleRequestsAreRefused(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	s.admission.keptBack = 0
+	for since, status := range map[time.Duration]int{0: 400, stale: 400, stale + 1: 503, time.Hour: 503} {
+		for _, path := range []string{"/token", "/.well-known/jwks.json"} {
+			r := tokenRequestFor(t, strings.NewReader(clientCredentials))
+			r = r.WithContext(WithReceived(r.Context(), func() time.Duration { return since }))
+			want := status
+			if r.URL.Path = path; path != "/token" {
+				r.Method, want = http.MethodGet, 200
+			}
+			w := httptest.NewRecorder()
+			if s.ServeHTTP(w, r); w.Code != want {
+				t.Errorf("%s after %s: %d %s", path, since, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// A refusal is kept back for a while, so that who asks again at once does not have the
+// server busy with refusing him; but no longer than he waits, and no more than so many.
+func TestRefusalsAreKeptBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(slog.New(slog.DiscardHandler))
+		took := func(ctx context.Context) time.Duration {
+			began := time.Now()
+			if err := a.busy(ctx); err != errBusy {
+				t.Error(err)
+			}
+			return time.Since(began)
+		}
+		if kept := took(t.Context()); kept != keptBack {
+			t.Errorf("kept back for %s", kept)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if kept := took(gone); kept != 0 {
+			t.Errorf("of one who has gone: kept back for %s", kept)
+		}
+		for range cap(a.paused) {
+			a.paused <- struct{}{}
+		}
+		if kept := took(t.Context()); kept != 0 {
+			t.Errorf("of one too many: kept back for %s", kept)
+		}
+	})
 }
 
 // ATTACKS HT-06: who sends slowly holds no place; nor does a body that never ends or

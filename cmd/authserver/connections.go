@@ -2,6 +2,7 @@ package main
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -11,12 +12,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"authserver/authserver"
 )
 
 const (
 	maxConnections = 50_000 // that are open at once, where the system allows so many
 	maxIdle        = 4096   // of them, those that wait for a next request
 	reservedFiles  = 128    // for the store, the log, the admin socket and the metrics; a tenth where that is more
+	evictTries     = 16
 	tellEvery      = time.Minute
 )
 
@@ -29,6 +33,7 @@ type connections struct {
 	log    *slog.Logger
 	room   int // for connections
 	idlers int // at most
+	crowd  int // of connections, from which on requests may wait in them
 	closed chan struct{}
 	close  sync.Once
 
@@ -42,7 +47,7 @@ type connections struct {
 
 func boundConnections(listener net.Listener, log *slog.Logger) *connections {
 	return &connections{
-		Listener: listener, log: log, room: roomForConnections(), idlers: maxIdle,
+		Listener: listener, log: log, room: roomForConnections(), idlers: maxIdle, crowd: authserver.AtOnce(),
 		closed: make(chan struct{}), freed: make(chan struct{}), idle: list.New(), places: make(map[net.Conn]*list.Element),
 	}
 }
@@ -105,18 +110,65 @@ func (c *connections) tell(what string, err error) {
 	c.log.Error(what, attrs...)
 }
 
-// evict closes the connection that has been idle for longest, if there is one.
+// evict closes the connection that has been idle for longest, if there is one. Where much
+// is to do, one that seems idle has a request that nobody has come to yet: it is left.
 func (c *connections) evict() {
-	longest := c.idle.Front()
-	if longest == nil {
+	for tries, longest := 0, c.idle.Front(); longest != nil && tries < evictTries; tries, longest = tries+1, longest.Next() {
+		connection := longest.Value.(net.Conn)
+		raw := underTLS(connection) // without a farewell, for which it might have to wait
+		if hasRequest(raw) {
+			continue
+		}
+		c.forget(connection)
+		go raw.Close() // which comes back to c
 		return
 	}
-	connection := longest.Value.(net.Conn)
-	c.forget(connection)
+}
+
+func underTLS(connection net.Conn) net.Conn {
 	if over, ok := connection.(*tls.Conn); ok {
-		connection = over.NetConn() // without a farewell, for which it might have to wait
+		return over.NetConn()
 	}
-	go connection.Close() // which comes back to c
+	return connection
+}
+
+// hasRequest reports whether something has come in that is not read yet.
+func hasRequest(connection net.Conn) bool {
+	waiting := false
+	onSocket(connection, func(socket int) {
+		n, _, err := syscall.Recvfrom(socket, make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		waiting = err == nil && n > 0
+	})
+	return waiting
+}
+
+// onSocket does something with the socket of a connection that c has accepted.
+func onSocket(connection net.Conn, do func(socket int)) {
+	if ours, ok := connection.(*counted); ok {
+		connection = ours.Conn
+	}
+	system, ok := connection.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := system.SyscallConn(); err == nil {
+		raw.Control(func(socket uintptr) { do(int(socket)) }) // when it is closed, nothing is done
+	}
+}
+
+// received tells the server when the last of a request came in. Up to crowd connections
+// it is always just now: there are no more requests than the server works on at once.
+func (c *connections) received(ctx context.Context, connection net.Conn) context.Context {
+	raw := underTLS(connection)
+	return authserver.WithReceived(ctx, func() time.Duration {
+		c.mu.Lock()
+		crowded := c.open > c.crowd
+		c.mu.Unlock()
+		if !crowded {
+			return 0
+		}
+		return sinceReceived(raw)
+	})
 }
 
 func (c *connections) forget(connection net.Conn) {

@@ -153,7 +153,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
 	failed := make(chan error, 1)
 	bounded := boundConnections(listener, log)
-	server.ConnState = bounded.changed
+	server.ConnState, server.ConnContext = bounded.changed, bounded.received
 	go func() {
 		if server.TLSConfig != nil {
 			failed <- server.ServeTLS(bounded, "", "")
