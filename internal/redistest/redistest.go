@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ type Server struct {
 
 	t       testing.TB
 	dir     string
+	under   []string // a program and its arguments that the server runs under
 	args    []string
 	process *os.Process
 	ended   <-chan struct{}
@@ -31,10 +33,15 @@ type Server struct {
 // "--appendonly", "yes". It ends with the test.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return startUnder(t, nil, args...)
+}
+
+func startUnder(t testing.TB, under []string, args ...string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("redis-server not found: `make test` installs it")
 	}
-	s := &Server{t: t, dir: t.TempDir()}
+	s := &Server{t: t, dir: t.TempDir(), under: under}
 	for try := 0; ; try++ {
 		s.Addr = FreeAddress(t)
 		_, port, _ := net.SplitHostPort(s.Addr)
@@ -95,7 +102,8 @@ func (s *Server) RestartLoading(args ...string) {
 // when another process has taken its port.
 func (s *Server) start(up string) bool {
 	s.t.Helper()
-	process := exec.Command("redis-server", s.args...)
+	line := append(slices.Clone(s.under), "redis-server")
+	process := exec.Command(line[0], append(line[1:], s.args...)...)
 	output, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
