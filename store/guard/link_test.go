@@ -1,0 +1,158 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"authserver/internal/redistest"
+	"authserver/store"
+	"authserver/store/redisstore"
+)
+
+// overLink is a guarded store whose Redis is at the other end of a link.
+func overLink(t *testing.T, timeout time.Duration) (*Store, *redistest.Link) {
+	t.Helper()
+	link := redistest.StartLink(t, redistest.Start(t))
+	inner, err := redisstore.Open(t.Context(), redisstore.Options{URL: "redis://" + link.Addr, Timeout: timeout, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { inner.Close() })
+	return guarded(t, inner, t.TempDir(), 0), link
+}
+
+// swapper moves one record on, and sees that nobody else did.
+type swapper struct {
+	key          string
+	version      uint64
+	unsure       bool // the last answer did not come
+	acknowledged int
+}
+
+// swap moves the record on. An answer that does not come leaves open whether it was
+// moved; what it says afterwards must be one of the two.
+func (w *swapper) swap(t *testing.T, s *Store) {
+	if w.unsure {
+		records, err := s.Get(t.Context(), w.key)
+		if err != nil {
+			return
+		}
+		if version := records[0].Version; version != w.version && version != w.version+1 {
+			t.Errorf("%s is at version %d after one swap of %d that was not answered", w.key, version, w.version)
+		}
+		w.version, w.unsure = records[0].Version, false
+	}
+	record, err := s.Swap(t.Context(), w.key, w.version, nil, store.Forever)
+	switch {
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
+		t.Errorf("%s at version %d: its own swap was taken for somebody else's: %v", w.key, w.version, err)
+	case err != nil:
+		w.unsure = true
+	case record.Version != w.version+1:
+		t.Errorf("%s: version %d after %d", w.key, record.Version, w.version)
+	default:
+		w.version = record.Version
+		w.acknowledged++
+	}
+}
+
+func swappers(t *testing.T, s *Store, n int) (all []*swapper) {
+	t.Helper()
+	for i := range n {
+		w := &swapper{key: fmt.Sprint("swapped/", i), version: 1}
+		if err := s.Create(t.Context(), w.key, nil, store.Forever); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// ATTACKS FT-21: requests arrive and answers do not. What was done is not known then, and
+// never taken for somebody else's doing; and it goes on when answers come again.
+func TestOnlyAnswersAreLost(t *testing.T) {
+	t.Parallel()
+	s, link := overLink(t, time.Second)
+	all := swappers(t, s, 8)
+	for range 3 {
+		for _, mute := range []bool{true, false} {
+			link.Mute(mute)
+			var wait sync.WaitGroup
+			for _, w := range all {
+				wait.Go(func() { w.swap(t, s) })
+			}
+			wait.Wait()
+			if mute && !all[0].unsure {
+				t.Fatal("an answer came all the same")
+			}
+		}
+	}
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) { // until the breaker lets calls through
+		before := all[0].acknowledged
+		if all[0].swap(t, s); all[0].acknowledged > before {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not go on when answers come again")
+		}
+	}
+}
+
+// ATTACKS FT-22: a link that comes and goes is not stormed with connections, whether it
+// only holds up what is on its way or ends all connections each time; and what goes over
+// it is done once.
+func TestFlappingLink(t *testing.T) {
+	t.Parallel()
+	const callers, flaps, beat = 32, 12, 100 * time.Millisecond
+	for name, scene := range map[string]struct {
+		down    func(*redistest.Link) (up func())
+		dialled int64 // at most
+	}{
+		"held up": {(*redistest.Link).Hold, 2 * callers}, // at its first use
+		"cut":     {func(l *redistest.Link) func() { l.Down(); return l.Up }, flaps * 10 * callers},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, link := overLink(t, 20*time.Second)
+			all := swappers(t, s, callers)
+			stop := make(chan struct{})
+			var wait sync.WaitGroup
+			for _, w := range all {
+				wait.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							w.swap(t, s)
+						}
+					}
+				})
+			}
+			for range flaps {
+				time.Sleep(beat)
+				up := scene.down(link)
+				time.Sleep(beat)
+				up()
+			}
+			acknowledged := 0
+			close(stop)
+			wait.Wait()
+			for _, w := range all {
+				acknowledged += w.acknowledged
+			}
+			dialled := link.Dials.Load()
+			if dialled > scene.dialled {
+				t.Errorf("%d connections", dialled)
+			}
+			if acknowledged == 0 {
+				t.Error("nothing was done over the link")
+			}
+			t.Logf("%d connections, %d swaps", dialled, acknowledged)
+		})
+	}
+}
