@@ -1,11 +1,13 @@
 SHELL := bash
 
+# templ writes the Go code of pages; the version is that of the module which it needs.
+TEMPL = go run github.com/a-h/templ/cmd/templ@$(shell go list -m -f '{{.Version}}' github.com/a-h/templ)
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint build bench bench-quick bench-build chaos soak screenshots fuzz clean
+.PHONY: test setup lint pages build bench bench-quick bench-build chaos soak screenshots fuzz clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -25,6 +27,13 @@ lint:
 		echo "== go vet, staticcheck ($$module)"; \
 		(cd "$$module" && go vet ./... && $(STATICCHECK) ./...) || exit 1; \
 	done
+	@echo "== the code of the pages is that of their .templ files (make pages)"
+	@$(TEMPL) generate -check -log-level error -path authserver/login
+
+# pages writes the Go code of authserver/login/*.templ, and formats them.
+pages:
+	$(TEMPL) fmt -log-level error authserver/login
+	$(TEMPL) generate -path authserver/login
 
 # build makes the server and the sample API: static, stripped, without paths of
 # this machine.

@@ -21,7 +21,7 @@ import (
 //
 // Pages work without scripts, with one exception: passkeys need the browser's
 // navigator.credentials. Whatever a model holds may come from a stranger (the name
-// of a client, what was typed before); html/template escapes it.
+// of a client, what was typed before); package login is made of components that escape it (docs/decisions/0047-pages-are-compiled.md).
 type Login interface {
 	// SignIn asks who is there.
 	SignIn(w http.ResponseWriter, r *http.Request, page SignInPage)

@@ -2,24 +2,25 @@
 // scripts (but for passkeys, which need them), with its styles inside, in English
 // and German, light and dark, on anything from a narrow phone up.
 //
-// Each method of authserver.Login is one template in templates/, within
-// layout.html. A language is one file, messages_xx.go, and one line in the table
-// in locale.go.
+// Each method of authserver.Login is one component in a .templ file, within that of
+// layout.templ; `make pages` writes their Go code (docs/decisions/0047-pages-are-compiled.md).
+// A language is one file, messages_xx.go, and one line in the table in locale.go.
 package login
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"authserver/authserver"
 
+	"github.com/a-h/templ"
 	languages "golang.org/x/text/language"
 )
 
@@ -41,23 +42,31 @@ const (
 
 // Pages is the authserver.Login of this package. It is safe for concurrent use.
 type Pages struct {
-	name      string
-	logo      template.URL // data: URL, or empty
-	style     asset
-	scripts   map[string]asset
-	templates map[string]*template.Template
-	matcher   languages.Matcher
+	name    string
+	logo    templ.SafeURL // data: URL, or empty
+	style   asset
+	scripts map[string]asset
+	matcher languages.Matcher
 }
 
 // asset is an inline style or script and the source that allows it in a
 // Content-Security-Policy.
 type asset struct {
-	css    template.CSS
-	js     template.JS
-	source string
+	element templ.Component
+	source  string
 }
 
-//go:embed templates
+// newAsset returns a style or script of ours. Nothing that a stranger chose may be
+// in its text: it is written as it is.
+func newAsset(element, text string) asset {
+	hash := sha256.Sum256([]byte(text))
+	return asset{
+		element: templ.Raw("<" + element + ">" + text + "</" + element + ">"),
+		source:  "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'", // CSP Level 3 §2.3.1
+	}
+}
+
+//go:embed assets
 var embedded embed.FS
 
 var _ authserver.Login = (*Pages)(nil)
@@ -75,32 +84,23 @@ func New(branding Branding) (*Pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("logo_file: %w", err)
 	}
-	css, err := embedded.ReadFile("templates/style.css")
+	css, err := embedded.ReadFile("assets/style.css")
 	if err != nil {
 		return nil, err
 	}
-	style := palette.css() + string(css)
 	pages := &Pages{
-		name:      branding.Name,
-		logo:      logo,
-		style:     asset{css: template.CSS(style), source: hashSource(style)},
-		scripts:   make(map[string]asset),
-		templates: make(map[string]*template.Template),
-		matcher:   newMatcher(),
+		name:    branding.Name,
+		logo:    logo,
+		style:   newAsset("style", palette.css()+string(css)),
+		scripts: map[string]asset{"": {element: templ.NopComponent}},
+		matcher: newMatcher(),
 	}
 	for _, name := range []string{"submit", "follow", "passkey"} {
-		js, err := embedded.ReadFile("templates/" + name + ".js")
+		js, err := embedded.ReadFile("assets/" + name + ".js")
 		if err != nil {
 			return nil, err
 		}
-		pages.scripts[name] = asset{js: template.JS(js), source: hashSource(string(js))}
-	}
-	for _, name := range []string{"sign_in", "second_factor", "consent", "account", "enrol_totp", "recovery_codes",
-		"confirm_logout", "signed_out", "form_post", "error"} {
-		pages.templates[name], err = template.ParseFS(embedded, "templates/layout.html", "templates/parts.html", "templates/"+name+".html")
-		if err != nil {
-			return nil, err
-		}
+		pages.scripts[name] = newAsset("script", string(js))
 	}
 	return pages, nil
 }
@@ -112,14 +112,8 @@ func orDefault(text, otherwise string) string {
 	return text
 }
 
-// hashSource is the CSP source of an inline style or script (CSP Level 3 §2.3.1).
-func hashSource(text string) string {
-	hash := sha256.Sum256([]byte(text))
-	return "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'"
-}
-
 // dataURL returns an image as a data: URL.
-func dataURL(image []byte) (template.URL, error) {
+func dataURL(image []byte) (templ.SafeURL, error) {
 	if len(image) == 0 {
 		return "", nil
 	}
@@ -133,40 +127,33 @@ func dataURL(image []byte) (template.URL, error) {
 	if !strings.HasPrefix(mediaType, "image/") {
 		return "", fmt.Errorf("is %s; an image is SVG, PNG, JPEG, GIF or WebP", mediaType)
 	}
-	return template.URL("data:" + mediaType + ";base64," + base64.StdEncoding.EncodeToString(image)), nil
+	return templ.SafeURL("data:" + mediaType + ";base64," + base64.StdEncoding.EncodeToString(image)), nil
 }
 
-// view is what a template is executed with.
+// view is what the layout shows beside the content of a page.
 type view struct {
 	T       *messages
 	Brand   string // never empty
-	Logo    template.URL
-	Style   template.CSS
-	Script  template.JS // of this page; empty for none
+	Logo    templ.SafeURL
+	Style   templ.Component
+	Script  templ.Component // of this page
 	Title   string
-	Wide    bool          // the account page
-	Refresh string        // where the page goes on by itself, without scripts
-	Picture template.HTML // the QR code
-	Groups  []string      // of the characters of a secret, for typing
-	M       any           // the model
+	Wide    bool   // the account page
+	Refresh string // where the page goes on by itself, without scripts
 }
 
-// write executes a template and writes the answer.
-func (p *Pages) write(w http.ResponseWriter, page authserver.Page, name, script string, v view) {
-	v.Brand, v.Logo, v.Style = orDefault(p.name, v.T.DefaultBrand), p.logo, p.style.css
-	source := ""
-	if script != "" {
-		v.Script, source = p.scripts[script].js, p.scripts[script].source
-	}
+// write draws a page and writes the answer.
+func (p *Pages) write(w http.ResponseWriter, page authserver.Page, script string, v view, content templ.Component) {
+	v.Brand, v.Logo, v.Style, v.Script = orDefault(p.name, v.T.DefaultBrand), p.logo, p.style.element, p.scripts[script].element
 	var body bytes.Buffer
-	if err := p.templates[name].ExecuteTemplate(&body, "layout", v); err != nil {
-		// A template that does not fit its model is a bug that every test of the page shows.
+	if err := layout(v, content).Render(context.Background(), &body); err != nil {
+		// A component that cannot be drawn is a bug that every test of the page shows.
 		http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	header := w.Header()
 	// The only images are the logo and an empty icon, inside the page.
-	header.Set("Content-Security-Policy", page.Policy(p.style.source, source)+"; img-src data:")
+	header.Set("Content-Security-Policy", page.Policy(p.style.source, p.scripts[script].source)+"; img-src data:")
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Content-Language", v.T.Language)
 	header.Add("Vary", "Accept-Language")

@@ -66,6 +66,3 @@ type errorText struct{ Title, Text string }
 func (t *messages) day(at time.Time) string {
 	return fmt.Sprintf(t.Day, at.Day(), t.Months[at.Month()-1], at.Year())
 }
-
-// Error is the text of an error page.
-func (t *messages) Error(kind authserver.ErrorKind) errorText { return t.Errors[kind] }

@@ -2,18 +2,17 @@ package login
 
 import (
 	"fmt"
-	"html/template"
 	"strings"
 
 	"rsc.io/qr"
 )
 
-// qrCode returns text as a QR code in SVG, dark on light in any colour scheme,
-// since many cameras read no other.
-func qrCode(text, label string) (template.HTML, error) {
+// modules returns the side of text's QR code in modules, with the quiet zone, and the
+// path of the dark ones; 0 for a text that is too long.
+func modules(text string) (side int, dark string) {
 	code, err := qr.Encode(text, qr.M)
 	if err != nil {
-		return "", fmt.Errorf("making a QR code: %w", err)
+		return 0, ""
 	}
 	const quiet = 4 // modules around the code (ISO/IEC 18004 §5.3.8)
 	var path strings.Builder
@@ -24,8 +23,5 @@ func qrCode(text, label string) (template.HTML, error) {
 			}
 		}
 	}
-	side := code.Size + 2*quiet
-	return template.HTML(fmt.Sprintf(`<svg class="qr" viewBox="0 0 %d %d" role="img" aria-label="%s" shape-rendering="crispEdges">`+
-		`<rect width="%d" height="%d" fill="#fff"/><path fill="#000" d="%s"/></svg>`,
-		side, side, template.HTMLEscapeString(label), side, side, path.String())), nil
+	return code.Size + 2*quiet, path.String()
 }

@@ -37,6 +37,7 @@ const (
 	asn1       = "golang.org/x/crypto/cryptobyte"
 	prometheus = "github.com/prometheus/client_golang"
 	languages  = "golang.org/x/text/language"
+	components = "github.com/a-h/templ"
 	webauthn   = "github.com/go-webauthn/webauthn"
 	cbor       = "github.com/fxamacker/cbor/v2"
 	chromium   = "github.com/chromedp/chromedp"
@@ -70,7 +71,7 @@ var arrows = []room{
 
 	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus, webauthn, cbor},
 		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", "verifier", "internal/browsertest", jose}},
-	{path: "authserver/login", imports: []string{"authserver", languages, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
+	{path: "authserver/login", imports: []string{"authserver", languages, components, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",

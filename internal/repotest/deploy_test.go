@@ -193,7 +193,23 @@ func buildAsDockerfile(t *testing.T) string {
 		}
 		checkStatic(t, filepath.Join(bin, name))
 	}
+	checkSize(t, filepath.Join(bin, "authserver"))
 	return bin
+}
+
+// checkSize says so when the server is too large. What makes it so at once is a call
+// of a method by a name that only the program knows, as in text/template: then the
+// linker keeps all methods, of which go-redis has thousands.
+func checkSize(t *testing.T, name string) {
+	t.Helper()
+	file, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(25 << 20); file.Size() > most {
+		t.Errorf("%s has %d bytes, at most %d are allowed; to see who calls methods by name: "+
+			"go build -ldflags=-dumpdep ./cmd/authserver 2>&1 | grep ReflectMethod", name, file.Size(), most)
+	}
 }
 
 func checkStatic(t *testing.T, name string) {
