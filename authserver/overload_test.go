@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -232,5 +233,21 @@ func TestPasswordQueue(t *testing.T) {
 	}
 	if len(p.queue) != 0 || len(p.turns) != 0 {
 		t.Errorf("%d in the queue and %d turns taken when all are done", len(p.queue), len(p.turns))
+	}
+}
+
+// Hashes leave nothing behind that would let the process grow to a multiple of them.
+func TestHashesAreCollected(t *testing.T) {
+	p := newPasswordHasher()
+	p.small = math.MaxUint64 // other tests may have much alive
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	if _, err := p.verify(t.Context(), p.nobody, "x"); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if more := int64(after.HeapAlloc) - int64(before.HeapAlloc); more > argonMemory<<10/2 {
+		t.Errorf("%d bytes more are in use after a hash", more)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	gometrics "runtime/metrics"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 	maxPassword   = 1024            // bytes
 	passwordWait  = 2 * time.Second // longest a sign-in queues for its turn
 	queuedPerTurn = 64              // as many as take about as long
+	smallHeap     = 64 << 20        // bytes; to mark them takes a millisecond or two
 )
 
 // passwordHash is an argon2id hash of a password.
@@ -109,6 +111,7 @@ type passwordHasher struct {
 	turns  chan struct{}
 	queue  chan struct{} // holds one for each that waits for a turn, or has it
 	nobody passwordHash  // no password has it; for unknown users
+	small  uint64        // a heap with less than this alive is collected after hashes, in bytes
 }
 
 func newPasswordHasher() *passwordHasher {
@@ -116,6 +119,7 @@ func newPasswordHasher() *passwordHasher {
 	hasher := &passwordHasher{
 		turns: make(chan struct{}, turns),
 		queue: make(chan struct{}, turns*queuedPerTurn),
+		small: smallHeap,
 		nobody: passwordHash{memory: argonMemory, time: argonTime, threads: argonThreads,
 			salt: make([]byte, argonSalt), key: make([]byte, argonKey)},
 	}
@@ -148,6 +152,19 @@ func (p *passwordHasher) hash(ctx context.Context, password string) (passwordHas
 	return newPasswordHash(password), nil
 }
 
+// collect frees what hashes have left behind. Go lets garbage pile up to as much as was
+// alive when it looked last, and a hash was. Where far more than hashes is alive, looking
+// would cost too much and they make little difference.
+func (p *passwordHasher) collect() {
+	if len(p.turns) > 1 {
+		return // who ends last collects
+	}
+	alive := []gometrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	if gometrics.Read(alive); alive[0].Value.Uint64() < p.small {
+		runtime.GC()
+	}
+}
+
 var errManySignIns = &Error{Code: "temporarily_unavailable", Status: http.StatusServiceUnavailable, RetryAfter: time.Second,
 	Description: "too many people sign in at this moment; try again", cause: errors.New("too many sign-ins at once")}
 
@@ -162,7 +179,7 @@ func (p *passwordHasher) turn(ctx context.Context) (done func(), err error) {
 	defer timeout.Stop()
 	select {
 	case p.turns <- struct{}{}:
-		return func() { <-p.turns; <-p.queue }, nil
+		return func() { p.collect(); <-p.turns; <-p.queue }, nil
 	case <-ctx.Done():
 		err = unavailable(ctx.Err())
 	case <-timeout.C:
