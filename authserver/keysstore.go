@@ -21,8 +21,14 @@ const (
 	keyLog       = "keylog"
 )
 
-// Load implements keys.Store.
+// Load implements keys.Store. Where the store has a clock, the set is only read while
+// this machine's agrees with it: on it depends which keys are due.
 func (k keySet) Load(ctx context.Context) ([]byte, uint64, error) {
+	if clock, ok := k.store.(store.Clock); ok {
+		if _, err := clock.Clock(ctx); err != nil {
+			return nil, 0, err
+		}
+	}
 	records, err := k.store.Get(ctx, keySetRecord)
 	if err != nil {
 		return nil, 0, err

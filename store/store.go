@@ -72,6 +72,12 @@ type Record struct {
 // Exists reports whether r is a live record.
 func (r Record) Exists() bool { return r.Version != 0 }
 
+// Clock is implemented by stores that have a clock of their own.
+type Clock interface {
+	// Clock returns the store's clock.
+	Clock(ctx context.Context) (time.Time, error)
+}
+
 // Position is a place in a log. Positions grow with each event and are never
 // reused; zero is before the first event. Nothing else may be read from one.
 type Position uint64

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"authserver/keys"
 	"authserver/store"
 	"authserver/store/boltstore"
 	"authserver/store/guard"
@@ -34,7 +35,7 @@ func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*opened
 		return nil, nil, err
 	}
 	guarded, err := guard.Open(ctx, opened.Store, guard.Options{Directory: config.Data, MayLose: opened.mayLose,
-		Replicated: opened.durability == redisstore.Replicated, Logger: log})
+		Replicated: opened.durability == redisstore.Replicated, Skew: keys.ClockSkew, Logger: log})
 	if err != nil {
 		opened.Close()
 		if lost := new(guard.LostError); errors.As(err, &lost) {

@@ -103,7 +103,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 		return err
 	}
 	keysConfig := config.keysConfig(masters...)
-	keysConfig.Store, keysConfig.Logger = authserver.KeyStore(opened), log
+	keysConfig.Store, keysConfig.Logger = authserver.KeyStore(guarded), log
 	if config.Keys.Backend != "" {
 		if keysConfig.Backend, err = dialBackend(ctx, config.Keys.Backend); err != nil {
 			return err

@@ -30,7 +30,10 @@ type Options struct {
 	// Replicated says that the store acknowledges what its replicas have, and nothing
 	// else. It is then not believed for longer than they confirm it (lease.go).
 	Replicated bool
-	Logger     *slog.Logger
+	// Skew is the most that the clocks of this machine and of the store may differ by; 0:
+	// nobody looks.
+	Skew   time.Duration
+	Logger *slog.Logger
 }
 
 // Store is a guarded store.Store. Nobody else uses the store that it guards.
@@ -39,12 +42,14 @@ type Store struct {
 	file       string
 	mayLose    time.Duration
 	replicated bool
+	skew       time.Duration
 	log        *slog.Logger
 	breaker    breaker
 	confirmed  atomic.Pointer[time.Time] // when the replicas were last asked, and answered
 
 	written   atomic.Bool           // something, since the last tick
 	lost      atomic.Pointer[error] // why the store is not used any more
+	off       atomic.Pointer[error] // why the store is not used until the clocks agree
 	notBefore atomic.Int64
 
 	mu        sync.Mutex
@@ -58,11 +63,14 @@ type Store struct {
 func Open(ctx context.Context, inner store.Store, options Options) (*Store, error) {
 	s := &Store{
 		inner: inner, file: filepath.Join(options.Directory, fileName), mayLose: options.MayLose, log: options.Logger,
-		replicated: options.Replicated,
+		replicated: options.Replicated, skew: options.Skew,
 	}
 	s.breaker.log = options.Logger
 	known, err := readMark(s.file)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Clock(ctx); err != nil {
 		return nil, err
 	}
 	found, err := s.ask(ctx)
@@ -93,11 +101,8 @@ func Open(ctx context.Context, inner store.Store, options Options) (*Store, erro
 
 // call makes one call of the store.
 func (s *Store) call(writes bool, do func() error) error {
-	if lost := s.lost.Load(); lost != nil {
-		return *lost
-	}
-	if !s.leased() {
-		return errLeaseOver
+	if err := s.unusable(); err != nil {
+		return err
 	}
 	if !s.breaker.allow() {
 		return errOpen
@@ -108,6 +113,20 @@ func (s *Store) call(writes bool, do func() error) error {
 		s.written.Store(true)
 	}
 	return err
+}
+
+// unusable says why the store must not be believed now.
+func (s *Store) unusable() error {
+	if lost := s.lost.Load(); lost != nil {
+		return *lost
+	}
+	if off := s.off.Load(); off != nil {
+		return *off
+	}
+	if !s.leased() {
+		return errLeaseOver
+	}
+	return nil
 }
 
 // isDecision reports whether an error is the store's answer, and not trouble.
@@ -190,11 +209,8 @@ func (s *Store) Append(ctx context.Context, log string, event []byte, keep time.
 // Tail implements store.Store. It is asked while the breaker is open, too, and a
 // success closes it; a failure is no more than that of a call that waits.
 func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait time.Duration) ([]store.Event, error) {
-	if lost := s.lost.Load(); lost != nil {
-		return nil, *lost
-	}
-	if !s.leased() {
-		return nil, errLeaseOver
+	if err := s.unusable(); err != nil {
+		return nil, err
 	}
 	events, err := s.inner.Tail(ctx, log, after, wait)
 	if err == nil {
@@ -208,6 +224,9 @@ func (s *Store) Tail(ctx context.Context, log string, after store.Position, wait
 func (s *Store) Ping(ctx context.Context) error {
 	if lost := s.lost.Load(); lost != nil {
 		return *lost
+	}
+	if off := s.off.Load(); off != nil {
+		return *off
 	}
 	err := s.inner.Ping(ctx)
 	s.breaker.report(err)

@@ -200,8 +200,10 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// tick looks who the store is and raises the mark if something was written.
+// tick looks what time it is and who the store is, and raises the mark if something was
+// written.
 func (s *Store) tick(ctx context.Context) error {
+	s.Clock(ctx) // which says so, and acts, when it is not what it should be
 	if err := s.confirm(ctx); err != nil || !s.written.Swap(false) {
 		return err
 	}

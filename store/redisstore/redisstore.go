@@ -280,6 +280,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
+// Clock implements store.Clock. The nodes of a Cluster are taken to agree.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	ctx, cancel := s.budget(ctx)
+	defer cancel()
+	return s.client.Time(ctx).Result()
+}
+
+var _ store.Clock = (*Store)(nil)
+
 // budget bounds a call.
 func (s *Store) budget(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.timeout)
