@@ -58,13 +58,13 @@ bench-build: build
 	@if command -v npm >/dev/null; then cd $(BIN)/bench/node && npm install --silent --no-audit --no-fund; fi
 
 # chaos makes trouble for the server in every scenario and checks that nothing that it
-# acknowledged is lost, in a few minutes, and lets two releases share a store; soak does so until it is stopped. SEED repeats
+# acknowledged is lost, in a few minutes, lets two releases share a store and clocks jump; soak does so until it is stopped. SEED repeats
 # a run. See bench/chaos/main.go.
 SEED = $(shell date +%s)
 
 chaos: build
 	cd bench && go run ./chaos -seed $(SEED) -histories 4
-	cd bench && AUTHSERVER_TEST_RELEASES=1 go test -count=1 -run TestTwoReleases ./chaos
+	cd bench && AUTHSERVER_TEST_RELEASES=1 AUTHSERVER_TEST_CLOCKS=1 go test -count=1 -run 'TestTwoReleases|TestClocks' ./chaos
 
 soak: build
 	cd bench && go run ./chaos -seed $(SEED) -histories 1000000

@@ -327,3 +327,48 @@ func TestRetryWindowWhateverTheClocks(t *testing.T) {
 		}
 	}
 }
+
+// awry is a store that says that this machine's clock differs from its own.
+type awry struct {
+	store.Store
+	off error
+}
+
+func (a *awry) Clock(context.Context) (time.Time, error) { return time.Now(), a.off }
+
+// ATTACKS I10, FT-32: what has expired by a clock that is far off is not called invalid:
+// clients throw tokens away on that.
+func TestExpiredByAWrongClock(t *testing.T) {
+	opened, err := boltstore.Open(t.TempDir() + "/store.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	a := &awry{Store: opened}
+	s := insideServer(t, a, keys.MasterKey{})
+	if err := PutUser(t.Context(), s.store, "bob", "bob", s.passwords.nobody.String(), false); err != nil {
+		t.Fatal(err)
+	}
+	begun := bobsGrant(t, s)
+	begun.Refresh.Expires = time.Now().Add(-time.Minute)
+	_, refresh := issued(t, s, begun, 0)
+	web, err := s.clients.find(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := s.sealCode(code{ClientID: "web", Expires: time.Now().Add(-time.Minute).UnixMilli()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []error{errors.New("an hour"), nil} {
+		a.off = off
+		_, byRefresh := refreshTokenGrant{s}.Authorize(t.Context(), tokenRequest{client: web, form: form{url.Values{"refresh_token": {refresh}}}})
+		_, byCode := authorizationCodeGrant{s}.Authorize(t.Context(), tokenRequest{client: web, form: form{url.Values{"code": {late}}}})
+		for what, refused := range map[string]error{"refresh token": byRefresh, "code": byCode} {
+			var e *Error
+			if !errors.As(refused, &e) || (e.Code == "invalid_grant") != (off == nil) {
+				t.Errorf("an expired %s while the clock is off by %v: %v", what, off, refused)
+			}
+		}
+	}
+}

@@ -36,6 +36,9 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 		return Authorization{}, invalidGrant("the code was issued to another client")
 	}
 	if time.Now().UnixMilli() >= redeemed.Expires {
+		if off := clocksAgree(ctx, s.store); off != nil {
+			return Authorization{}, unavailable(off)
+		}
 		return Authorization{}, invalidGrant("the code has expired")
 	}
 	if err := redeemed.checkRedirectURI(f.get("redirect_uri")); err != nil {

@@ -27,6 +27,11 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 		return Authorization{}, invalidRequest("refresh_token is missing")
 	}
 	claims, err := s.parseRefreshToken(raw)
+	if errors.Is(err, errExpired) { // ATTACKS I10, I11: who is told so throws it away
+		if off := clocksAgree(ctx, s.store); off != nil {
+			return Authorization{}, unavailable(off)
+		}
+	}
 	if err != nil {
 		return Authorization{}, invalidGrant("the refresh token is not valid: it is malformed, expired or not from here").because(err)
 	}

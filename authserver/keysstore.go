@@ -24,16 +24,25 @@ const (
 // Load implements keys.Store. Where the store has a clock, the set is only read while
 // this machine's agrees with it: on it depends which keys are due.
 func (k keySet) Load(ctx context.Context) ([]byte, uint64, error) {
-	if clock, ok := k.store.(store.Clock); ok {
-		if _, err := clock.Clock(ctx); err != nil {
-			return nil, 0, err
-		}
+	if err := clocksAgree(ctx, k.store); err != nil {
+		return nil, 0, err
 	}
 	records, err := k.store.Get(ctx, keySetRecord)
 	if err != nil {
 		return nil, 0, err
 	}
 	return records[0].Value, records[0].Version, nil
+}
+
+// clocksAgree returns an error while this machine's clock and the store's, if it has one,
+// differ by too much: what seems to have expired may live then, and the other way round.
+func clocksAgree(ctx context.Context, s store.Store) error {
+	clock, ok := s.(store.Clock)
+	if !ok {
+		return nil
+	}
+	_, err := clock.Clock(ctx)
+	return err
 }
 
 // Save implements keys.Store.

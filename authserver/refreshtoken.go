@@ -104,7 +104,9 @@ func (s *Server) readRefreshToken(token *intake.Token) (refreshClaims, error) {
 	case claims.GrantID == "" || claims.Generation == 0:
 		return claims, errors.New("names no grant")
 	case claims.Expires <= time.Now().Unix():
-		return claims, errors.New("expired")
+		return claims, errExpired
 	}
 	return claims, nil
 }
+
+var errExpired = errors.New("expired")

@@ -124,7 +124,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	if serverConfig.Login, _, err = config.Branding.pages(); err != nil {
 		return fmt.Errorf("branding: %w", err)
 	}
-	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = opened, manager, log, registry
+	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = guarded, manager, log, registry
 	serverConfig.NotBefore, serverConfig.Backup = guarded.NotBefore, opened.backup
 	server, err := authserver.New(serverConfig)
 	if err != nil {
