@@ -54,14 +54,18 @@ var word = regexp.MustCompile(`[A-Za-z0-9_-]{10,}`)
 func (w *secretWatch) found() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.foundIn(w.log.Bytes())
+}
+
+func (w *secretWatch) foundIn(log []byte) []string {
 	var found []string
-	for _, text := range word.FindAll(w.log.Bytes(), -1) {
+	for _, text := range word.FindAll(log, -1) {
 		if where, is := w.secrets[string(text)]; is {
 			found = append(found, where+" ("+string(text)+")")
 		}
 	}
 	for secret, where := range w.secrets {
-		if word.FindString(secret) != secret && bytes.Contains(w.log.Bytes(), []byte(secret)) {
+		if word.FindString(secret) != secret && bytes.Contains(log, []byte(secret)) {
 			found = append(found, where+" ("+secret+")")
 		}
 	}
@@ -121,12 +125,12 @@ func (w *secretWatch) handler(h http.Handler) http.Handler {
 		}
 		answer := &watchedAnswer{ResponseWriter: writer}
 		request := r.Clone(r.Context()) // before h changes it
-		defer func() { w.see(request, body.Bytes(), answer) }()
+		defer func() { w.see(request, body.Bytes(), answer.Header(), answer.body.Bytes()) }()
 		h.ServeHTTP(answer, r)
 	})
 }
 
-func (w *secretWatch) see(r *http.Request, body []byte, answer *watchedAnswer) {
+func (w *secretWatch) see(r *http.Request, body []byte, header http.Header, answer []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.addForm("query", r.URL.RawQuery)
@@ -137,13 +141,12 @@ func (w *secretWatch) see(r *http.Request, body []byte, answer *watchedAnswer) {
 	} else if _, token, is := strings.Cut(r.Header.Get("Authorization"), " "); is {
 		w.add("token in the header", token)
 	}
-	header := answer.Header()
 	w.addCookies("new cookie", (&http.Response{Header: header}).Cookies())
 	if target, err := url.Parse(header.Get("Location")); err == nil {
 		w.addForm("redirect", url.Values{"code": target.Query()["code"]}.Encode())
 	}
 	var tokens map[string]any
-	if json.Unmarshal(answer.body.Bytes(), &tokens) == nil {
+	if json.Unmarshal(answer, &tokens) == nil {
 		for _, name := range []string{"access_token", "refresh_token", "id_token"} {
 			token, _ := tokens[name].(string)
 			w.add("issued "+name, token)

@@ -36,3 +36,35 @@ func TestSecretWatch(t *testing.T) {
 		}
 	}
 }
+
+// So it does of what goes through a transport.
+func TestSecretsOfATransport(t *testing.T) {
+	const token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, r *http.Request) {
+		http.SetCookie(writer, &http.Cookie{Name: "session", Value: "sid-of-the-session.cookie-secret"})
+		io.WriteString(writer, `{"access_token":"`+token+`"}`)
+	}))
+	defer server.Close()
+	secrets := NewSecrets()
+	secrets.Add("a file", "key-of-a-file")
+	r, err := http.NewRequest("POST", server.URL, strings.NewReader("password=the-password-1&client_id=web-client-id"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth("web-client-id", "basic-secret-1")
+	response, err := (&http.Client{Transport: secrets.Watch(http.DefaultTransport)}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.ReadAll(response.Body)
+	response.Body.Close()
+	for _, secret := range []string{"key-of-a-file", "the-password-1", "basic-secret-1", "cookie-secret", token} {
+		if found := secrets.In("msg=x " + secret + " y"); len(found) == 0 {
+			t.Errorf("%s is not found", secret)
+		}
+	}
+	if found := secrets.In("web-client-id sid-of-the-session"); len(found) > 0 {
+		t.Errorf("%q", found)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,7 +27,11 @@ import (
 
 var binary string
 
+// secrets are those of all servers that the tests start.
+var secrets = authservertest.NewSecrets()
+
 func TestMain(m *testing.M) {
+	http.DefaultTransport = secrets.Watch(http.DefaultTransport)
 	directory, err := os.MkdirTemp("", "authserver-test-")
 	if err == nil {
 		binary = filepath.Join(directory, "authserver")
@@ -88,6 +93,36 @@ func start(t testing.TB, directory, url string, environment []string, args ...st
 	return p
 }
 
+// secretsIn returns which secrets the output of a server holds, or, of dev, which prints
+// those to be used, which tokens.
+func secretsIn(p *process) (found []string) {
+	if token := aToken.FindString(p.text()); token != "" {
+		found = append(found, token)
+	}
+	if slices.Contains(p.Args, "dev") {
+		return found
+	}
+	if master, err := os.ReadFile(filepath.Join(p.Dir, "data", "master.key")); err == nil {
+		for line := range strings.Lines(string(master)) {
+			secrets.Add("master key", strings.TrimSpace(line))
+		}
+	}
+	if files, err := filepath.Glob(filepath.Join(p.Dir, "*.yaml")); err == nil {
+		for _, file := range files {
+			text, _ := os.ReadFile(file)
+			for _, match := range aSecretSetting.FindAllStringSubmatch(string(text), -1) {
+				secrets.Add(match[1], match[2])
+			}
+		}
+	}
+	return append(append(found, secrets.In(p.text())...), aPrivateKey.FindAllString(p.text(), -1)...)
+}
+
+var (
+	aSecretSetting = regexp.MustCompile(`(client_secret|password_hash|password|master_key):\s*"?([^\s",}]+)`)
+	aPrivateKey    = regexp.MustCompile(`PRIVATE KEY|"d":"[\w-]{20,}"`)
+)
+
 var aToken = regexp.MustCompile(`eyJ[\w-]+\.eyJ[\w-]+\.[\w-]{40,}`)
 
 // launch starts the binary with a standard error of its own and waits until it serves.
@@ -107,8 +142,8 @@ func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string,
 	t.Cleanup(func() {
 		p.Process.Kill()
 		p.Wait()
-		if token := aToken.FindString(p.text()); token != "" {
-			t.Errorf("the output holds a token: %s", token)
+		if found := secretsIn(p); len(found) > 0 {
+			t.Errorf("the output holds secrets: %q", found)
 		}
 	})
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
