@@ -90,9 +90,10 @@ type refresh struct {
 
 // basis is what a grant is made of.
 type basis struct {
-	standing           // of all who are behind it, when it was decided
-	given    time.Time // when its user gave it
-	proof    *proof    // his, where he gave it by proving himself to the client; else nil
+	standing                  // of all who are behind it, when it was decided
+	given    time.Time        // when its user gave it
+	proof    *proof           // his, where he gave it by proving himself to the client; else nil
+	spends   []store.Creation // marks that nobody may have made before; *store.ExistsError is wrapped where somebody has
 }
 
 // createGrant stores a new grant of a user under id and returns the decision to issue
@@ -116,17 +117,23 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	expires = earlier(expires, end)
 	grant.ClientID, grant.Created, grant.Expires = c.id, max(now.Unix(), s.notBefore()+1), end.Unix()
 	grant.ClientEpoch, grant.SubjectEpoch = before.epoch.number, before.user.epoch.number
-	if err := s.grants.Create(ctx, id, grant, expires); err != nil {
-		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
+	creation, err := s.grants.Creation(id, grant, expires)
+	if err != nil {
+		return Authorization{}, err
 	}
-	if err := s.store.Link(ctx, subjectGrants(grant.Subject), id, end); err != nil {
-		return Authorization{}, unavailable(fmt.Errorf("indexing a grant: %w", err))
-	}
-	keys := []string{endedGrantKey(id), s.removedApps().Key(removedApp(grant.Subject, c.id))}
+	keys := append(s.standingKeys(c.id, grant.Subject, grant.SessionID), endedGrantKey(id), s.removedApps().Key(removedApp(grant.Subject, c.id)))
 	if before.proof != nil {
 		keys = append(keys, s.credentialsTable().Key(grant.Subject))
 	}
-	after, err := s.mayHold(ctx, grant, keys...)
+	records, err := store.Do(ctx, s.store, store.Batch{
+		Create: append(before.spends, creation),
+		Link:   []store.Membership{{Index: subjectGrants(grant.Subject), Member: id, Expires: end}},
+		Get:    keys,
+	})
+	if err != nil {
+		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
+	}
+	after, err := grant.heldBy(s.readStanding(c.id, grant.Subject, grant.SessionID, records))
 	if err == nil {
 		err = s.overtaken(before, after)
 	}
@@ -178,7 +185,11 @@ func (s *Server) overtaken(before basis, after standing) error {
 // mayHold refuses a grant whose client, user or session is not there any more.
 // The standing has the records of keys.
 func (s *Server) mayHold(ctx context.Context, grant Grant, keys ...string) (standing, error) {
-	found, err := s.standingOf(ctx, grant.ClientID, grant.Subject, grant.SessionID, keys...)
+	return grant.heldBy(s.standingOf(ctx, grant.ClientID, grant.Subject, grant.SessionID, keys...))
+}
+
+// heldBy refuses a grant by what was found of those behind it.
+func (grant Grant) heldBy(found standing, err error) (standing, error) {
 	switch {
 	case errors.Is(err, errNoClient):
 		return standing{}, invalidClient(err)

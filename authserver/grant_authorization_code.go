@@ -67,10 +67,15 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if s.sessionTimes.KeepOfflineAccess && slices.Contains(allowed, "offline_access") {
 		grant.SessionID = "" // it outlives the session, so it is not of it
 	}
-	if err := g.spend(ctx, redeemed); err != nil {
+	spent, err := s.spent.Creation(redeemed.ID, struct{}{}, redeemed.replayable())
+	if err != nil {
 		return Authorization{}, err
 	}
-	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource, basis{standing: before, given: time.UnixMilli(redeemed.Issued)})
+	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource,
+		basis{standing: before, given: time.UnixMilli(redeemed.Issued), spends: []store.Creation{spent}})
+	if exists := (*store.ExistsError)(nil); errors.As(err, &exists) && exists.Key == spent.Key {
+		return Authorization{}, g.replayed(ctx, redeemed)
+	}
 	if err != nil {
 		return Authorization{}, err
 	}
@@ -105,23 +110,19 @@ func (s *Server) ready(c *client, resource string, scope []string) error {
 	return nil
 }
 
-// spend lets the first caller pass. Any other has presented what only the client
+// replayable is until when it is known that the code was used.
+func (c code) replayable() time.Time { return time.UnixMilli(c.Expires).Add(time.Minute) }
+
+// replayed answers whoever is not the first. He has presented what only the client
 // knows, and so has somebody else: what the code became ends (OAuth 2.1 §4.1.3,
 // RFC 9700 §4.5).
-func (g authorizationCodeGrant) spend(ctx context.Context, redeemed code) error {
+func (g authorizationCodeGrant) replayed(ctx context.Context, redeemed code) error {
 	s := g.server
-	err := s.spent.Create(ctx, redeemed.ID, struct{}{}, time.UnixMilli(redeemed.Expires).Add(time.Minute))
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, store.ErrExists) {
-		return unavailable(fmt.Errorf("spending a code: %w", err))
-	}
 	s.metrics.replays.Inc()
 	s.log.Warn("authorization code used twice: the grant ends", "event", "code_replay", "grant_id", redeemed.GrantID,
 		"client_id", redeemed.ClientID, "sub", redeemed.Subject)
 	// The mark first: whoever is just making the grant sees it, or the grant is there to be ended.
-	err = s.store.Create(ctx, endedGrantKey(redeemed.GrantID), nil, time.UnixMilli(redeemed.Expires).Add(time.Minute))
+	err := s.store.Create(ctx, endedGrantKey(redeemed.GrantID), nil, redeemed.replayable())
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return unavailable(fmt.Errorf("ending the grant of a code: %w", err))
 	}

@@ -29,15 +29,23 @@ func (s *Server) standingOf(ctx context.Context, clientID, subject, sessionID st
 	if !isClientID(clientID) || !isSubject(subject) {
 		return standing{}, errNoClient
 	}
-	all := append(s.clients.keys(clientID), s.users.keys(subject)...)
-	if sessionID != "" {
-		all = append(all, endedSessionKey(sessionID))
-	}
-	first := len(all)
-	records, err := s.store.Get(ctx, append(all, keys...)...)
+	records, err := s.store.Get(ctx, append(s.standingKeys(clientID, subject, sessionID), keys...)...)
 	if err != nil {
 		return standing{}, unavailable(fmt.Errorf("looking up what stands behind a token: %w", err))
 	}
+	return s.readStanding(clientID, subject, sessionID, records)
+}
+
+// standingKeys are the keys of the records that readStanding begins with.
+func (s *Server) standingKeys(clientID, subject, sessionID string) []string {
+	keys := append(s.clients.keys(clientID), s.users.keys(subject)...)
+	if sessionID != "" {
+		keys = append(keys, endedSessionKey(sessionID))
+	}
+	return keys
+}
+
+func (s *Server) readStanding(clientID, subject, sessionID string, records []store.Record) (standing, error) {
 	client, err := s.clients.read(clientID, records[0:2])
 	if err != nil {
 		return standing{}, err
@@ -47,7 +55,7 @@ func (s *Server) standingOf(ctx context.Context, clientID, subject, sessionID st
 			return standing{}, err
 		}
 	}
-	found := standing{epoch: client.epoch, records: records[first:]}
+	found := standing{epoch: client.epoch, records: records[len(s.standingKeys(clientID, subject, sessionID)):]}
 	if subject == clientID {
 		return found, nil
 	}

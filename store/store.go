@@ -7,7 +7,8 @@
 // What the methods promise together:
 //
 //   - Each method is one atomic operation and, over a network, one round trip.
-//     There are no transactions and no locks that outlive a call.
+//     There are no transactions and no locks that outlive a call. Do makes one
+//     round trip of several where the database can.
 //   - When a method returns nil, its effect is as durable as the store can be:
 //     fsynced (boltstore), or what the database's own configuration gives.
 //   - An error that is none of this package's sentinels means that the outcome

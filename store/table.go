@@ -46,6 +46,12 @@ func (t Table[T]) Create(ctx context.Context, id string, value T, expires time.T
 	return t.Store.Create(ctx, t.Key(id), encoded, expires)
 }
 
+// Creation is Create as part of a batch.
+func (t Table[T]) Creation(id string, value T, expires time.Time) (Creation, error) {
+	encoded, err := t.encode(value)
+	return Creation{Key: t.Key(id), Value: encoded, Expires: expires}, err
+}
+
 // Touch moves id from version to version+1 with a new expiry and keeps its
 // value; see Store.Swap. On ErrConflict the returned value and record are the
 // current ones.

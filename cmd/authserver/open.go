@@ -27,6 +27,11 @@ type openedStore struct {
 	backup      func(ctx context.Context, w io.Writer) error // nil where the store makes its own
 }
 
+// Do implements store.Batcher.
+func (o *openedStore) Do(ctx context.Context, b store.Batch) ([]store.Record, error) {
+	return store.Do(ctx, o.Store, b)
+}
+
 // openGuarded opens the store and makes certain that it is the one that this instance
 // knows.
 func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*openedStore, *guard.Store, error) {

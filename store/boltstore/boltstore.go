@@ -62,7 +62,7 @@ type Store struct {
 // operation is one write that waits for its transaction.
 type operation struct {
 	ctx    context.Context
-	run    func(tx *bbolt.Tx) error // a sentinel of package store or errDamaged before it writes, or trouble
+	run    func(tx *bbolt.Tx) error // a sentinel of package store before it writes, errDamaged, or trouble
 	result error
 	done   chan struct{}
 }
@@ -265,7 +265,8 @@ func isDecision(err error) bool {
 }
 
 // errDamaged is about one entry of the file that cannot be read. It concerns only
-// the operation that needs the entry, which returns it before it writes anything.
+// the operation that needs the entry, which returns it before it writes anything, or
+// after a part of a batch.
 var errDamaged = errors.New("the store's file is damaged; restore it from a copy")
 
 // judge refuses all further writes after a commit that failed for another reason

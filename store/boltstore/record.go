@@ -82,12 +82,15 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, expires ti
 		if present, err := readRecord(tx, key, now); err != nil || present.Exists() {
 			return either(err, store.ErrExists)
 		}
-		created := store.Record{Version: 1, Value: value, Changed: now, Expires: expires}
-		if err := putRecord(tx, key, created); err != nil {
-			return err
-		}
-		return expireAt(tx, expires, records, []byte(key))
+		return create(tx, store.Creation{Key: key, Value: value, Expires: expires}, now)
 	})
+}
+
+func create(tx *bbolt.Tx, c store.Creation, now time.Time) error {
+	if err := putRecord(tx, c.Key, store.Record{Version: 1, Value: c.Value, Changed: now, Expires: c.Expires}); err != nil {
+		return err
+	}
+	return expireAt(tx, c.Expires, records, []byte(c.Key))
 }
 
 // Swap implements store.Store.
@@ -199,19 +202,23 @@ func (s *Store) Link(ctx context.Context, index, member string, expires time.Tim
 		return err
 	}
 	return s.update(ctx, func(tx *bbolt.Tx) error {
-		key := pair(index, []byte(member))
-		bucket := tx.Bucket(indexes)
-		present := bucket.Get(key)
-		if present != nil {
-			if until, err := expiryOf(present); err != nil || !expires.After(until) {
-				return err
-			}
-		}
-		if err := bucket.Put(key, millis(expires)); err != nil || present != nil {
+		return link(tx, store.Membership{Index: index, Member: member, Expires: expires})
+	})
+}
+
+func link(tx *bbolt.Tx, m store.Membership) error {
+	key := pair(m.Index, []byte(m.Member))
+	bucket := tx.Bucket(indexes)
+	present := bucket.Get(key)
+	if present != nil {
+		if until, err := expiryOf(present); err != nil || !m.Expires.After(until) {
 			return err
 		}
-		return expireAt(tx, expires, indexes, key)
-	})
+	}
+	if err := bucket.Put(key, millis(m.Expires)); err != nil || present != nil {
+		return err
+	}
+	return expireAt(tx, m.Expires, indexes, key)
 }
 
 // Unlink implements store.Store.

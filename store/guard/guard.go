@@ -145,6 +145,12 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, expires ti
 	return s.call(true, func() error { return s.inner.Create(ctx, key, value, expires) })
 }
 
+// Do implements store.Batcher.
+func (s *Store) Do(ctx context.Context, b store.Batch) (records []store.Record, err error) {
+	err = s.call(true, func() error { records, err = store.Do(ctx, s.inner, b); return err })
+	return records, err
+}
+
 // Swap implements store.Store. That there is no record is believed only of the store
 // that is known: clients throw their tokens away on it.
 func (s *Store) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (record store.Record, err error) {
@@ -236,4 +242,4 @@ func (s *Store) Ping(ctx context.Context) error {
 // Close closes the store that is guarded.
 func (s *Store) Close() error { return s.inner.Close() }
 
-var _ store.Store = (*Store)(nil)
+var _ store.Batcher = (*Store)(nil)

@@ -121,7 +121,7 @@ func FuzzAnswers(f *testing.F) {
 	for _, seed := range []string{
 		"", "\x00", "\x01\x01", "\x01\x00", "\x01\x07", "\x06\x00", "\x06\x01", "\x06\x02", "\x06\x03", "\x06\x07", text("1"), text("1700000000000-0"), text("1-x"), "\x04\x00",
 		"\x04\x01\x00", "\x04\x01" + text(header(1)+"value"), "\x04\x01" + text(header(0)+"value"), "\x04\x01" + text("short"), "\x04\x02\x00\x00", "\x04\x01\x01\x05", "\x04\x01\x04\x01\x00",
-		"\x04\x03\x01\x01" + text(header(2)+"v") + "\x01\x05", "\x04\x03\x01\x00" + text(header(3)) + "\x01\x05", "\x04\x03\x01\xff" + text("") + "\x01\x05", "\x04\x03\x01\x02" + text(header(2)) + "\x00",
+		"\x04\x03\x01\x01" + text(header(2)+"v") + "\x01\x05", "\x04\x03\x01\x00" + text(header(3)) + "\x01\x05", "\x04\x02\x01\x00" + text(header(1)), "\x04\x02\x01\x00\x00", "\x04\x01\x01\x01", "\x04\x03\x01\xff" + text("") + "\x01\x05", "\x04\x03\x01\x02" + text(header(2)) + "\x00",
 		"\x04\x02" + text("0") + "\x04\x02" + text("member") + text("9999999999999"), "\x04\x02" + text("0") + "\x04\x02" + text("member") + text("soon"), "\x04\x02" + text("0") + "\x04\x01" + text("member"),
 		"\x04\x01\x04\x02" + text("authserver:l:log") + "\x04\x01\x04\x02" + text("5-1") + "\x04\x02" + text("e") + text("event"),
 		"\x04\x01\x04\x02" + text("authserver:l:log") + "\x04\x01\x04\x02" + text("5-1") + "\x04\x02" + text("f") + text("event"),
@@ -153,6 +153,10 @@ func FuzzAnswers(f *testing.F) {
 		}
 		if errors.Is(err, store.ErrNotFound) && !strings.HasPrefix(answer, "*3\r\n:-1\r\n") {
 			t.Errorf("%q: Swap says %v", answer, err)
+		}
+		records, err := s.Do(ctx, store.Batch{Create: []store.Creation{{Key: "key", Expires: store.Forever}}, Get: []string{"other"}})
+		if (err == nil) != (len(records) == 1) || errors.Is(err, store.ErrExists) && !strings.HasPrefix(answer[2:], "\r\n:1\r\n") {
+			t.Errorf("%q: Do says %v, %v", answer, records, err)
 		}
 		if n, err := s.Add(ctx, "counter", 1, time.Second); err == nil && answer != fmt.Sprintf(":%d\r\n", n) {
 			t.Errorf("%q: Add says %d", answer, n)

@@ -18,6 +18,8 @@ import (
 // Records, counters, indexes and logs have names of their own in Redis.
 func recordKey(key string) string { return "r:" + key }
 
+func indexKey(index string) string { return "i:" + index }
+
 func checkKeys(names []string) error {
 	for _, name := range names {
 		if err := store.CheckKey(name); err != nil {
@@ -38,7 +40,12 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error)
 	if err != nil {
 		return nil, s.trouble(err)
 	}
-	records := make([]store.Record, len(keys))
+	return decodeRecords(found)
+}
+
+// decodeRecords reads strings and nils.
+func decodeRecords(found []any) (records []store.Record, err error) {
+	records = make([]store.Record, len(found))
 	for i, encoded := range found {
 		switch text := encoded.(type) {
 		case nil: // there is no record
@@ -201,7 +208,7 @@ func (s *Store) Link(ctx context.Context, index, member string, expires time.Tim
 	if err := errors.Join(store.CheckKey(index), store.CheckKey(member), store.CheckValue(nil, expires)); err != nil {
 		return err
 	}
-	_, err := s.run(ctx, linkScript, "i:"+index, member, expiry(expires))
+	_, err := s.run(ctx, linkScript, indexKey(index), member, expiry(expires))
 	return err
 }
 
@@ -211,12 +218,12 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 		return err
 	}
 	if s.replicas > 0 {
-		_, err := s.run(ctx, unlinkScript, "i:"+index, member)
+		_, err := s.run(ctx, unlinkScript, indexKey(index), member)
 		return err
 	}
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	if err := s.client.ZRem(ctx, s.prefix+"i:"+index, member).Err(); err != nil {
+	if err := s.client.ZRem(ctx, s.prefix+indexKey(index), member).Err(); err != nil {
 		return s.trouble(err)
 	}
 	return nil
@@ -262,7 +269,7 @@ func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, erro
 func (s *Store) scan(ctx context.Context, index string, cursor uint64) ([]string, uint64, error) {
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	return s.client.ZScan(ctx, s.prefix+"i:"+index, cursor, "", pageSize).Result()
+	return s.client.ZScan(ctx, s.prefix+indexKey(index), cursor, "", pageSize).Result()
 }
 
 // A position is a stream entry's id: milliseconds, and a sequence number of 20 bits.

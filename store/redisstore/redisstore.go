@@ -297,14 +297,19 @@ func (s *Store) budget(ctx context.Context) (context.Context, context.CancelFunc
 // run runs a script on one key. It is sent by its hash, and whole where Redis does
 // not know it.
 func (s *Store) run(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
+	return s.runOn(ctx, script, []string{s.prefix + key}, args...)
+}
+
+// runOn runs a script on several keys that are in one place.
+func (s *Store) runOn(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
 	var result any
 	var err error
 	if s.replicas > 0 {
-		result, err = s.replicate(ctx, script, s.prefix+key, args)
+		result, err = s.replicate(ctx, script, keys, args)
 	} else {
-		result, err = script.Run(ctx, s.client, []string{s.prefix + key}, args...).Result()
+		result, err = script.Run(ctx, s.client, keys, args...).Result()
 	}
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, s.trouble(err)
@@ -332,4 +337,4 @@ func operation() []byte {
 // expiry is an instant in milliseconds as the scripts take it, none before 1970.
 func expiry(t time.Time) int64 { return max(t.UnixMilli(), 1) }
 
-var _ store.Store = (*Store)(nil)
+var _ store.Batcher = (*Store)(nil)

@@ -26,24 +26,24 @@ var errNotReplicated = errors.New("too few replicas have confirmed a write in ti
 // write of its connection, so each script writes something also when it finds its
 // work done by an attempt whose answer was lost: else that would be acknowledged
 // without being waited for.
-func (s *Store) replicate(ctx context.Context, script *redis.Script, key string, args []any) (any, error) {
-	result, err := s.runAndWait(ctx, script.EvalSha, key, args)
+func (s *Store) replicate(ctx context.Context, script *redis.Script, keys []string, args []any) (any, error) {
+	result, err := s.runAndWait(ctx, script.EvalSha, keys, args)
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		result, err = s.runAndWait(ctx, script.Eval, key, args)
+		result, err = s.runAndWait(ctx, script.Eval, keys, args)
 	}
 	return result, err
 }
 
 type runScript = func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-func (s *Store) runAndWait(ctx context.Context, run runScript, key string, args []any) (any, error) {
-	node, err := s.primary(ctx, key)
+func (s *Store) runAndWait(ctx context.Context, run runScript, keys []string, args []any) (any, error) {
+	node, err := s.primary(ctx, keys[0])
 	if err != nil {
 		return nil, err
 	}
 	asking := false
 	for hop := 0; ; hop++ {
-		result, err := s.runAndWaitOn(ctx, node, asking, run, key, args)
+		result, err := s.runAndWaitOn(ctx, node, asking, run, keys, args)
 		cluster, isCluster := s.client.(*redis.ClusterClient)
 		moved, ask := redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK")
 		if !isCluster || hop == 3 || !moved && !ask {
@@ -86,12 +86,12 @@ func nodeAt(ctx context.Context, cluster *redis.ClusterClient, address string) (
 	}
 }
 
-func (s *Store) runAndWaitOn(ctx context.Context, node redis.Cmdable, asking bool, run runScript, key string, args []any) (any, error) {
+func (s *Store) runAndWaitOn(ctx context.Context, node redis.Cmdable, asking bool, run runScript, keys []string, args []any) (any, error) {
 	pipeline := node.Pipeline()
 	if asking {
 		pipeline.Do(ctx, "ASKING")
 	}
-	answer := run(ctx, pipeline, []string{key}, args...)
+	answer := run(ctx, pipeline, keys, args...)
 	wait := s.timeout
 	if deadline, found := ctx.Deadline(); found {
 		wait = time.Until(deadline)

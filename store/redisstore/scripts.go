@@ -14,30 +14,36 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
-// Each script has one key. Numbers stay below 2^53, which Lua keeps exactly.
+// Each script but that of a batch has one key. Numbers stay below 2^53, which Lua keeps exactly.
 
 // touch writes what is there already, for replicate to wait for: that who asks again
 // finds what an earlier attempt wrote does not mean that the replicas have it.
 const touch = `
-local function touch()
-  local left = redis.call('PTTL', KEYS[1])
-  if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
+local function touch(key)
+  local left = redis.call('PTTL', key)
+  if left > 0 then redis.call('PEXPIRE', key, left) end
+end
+`
+
+const create = touch + `
+local function is_ours(present, operation)
+  return string.sub(present, 1, 8) == operation and struct.unpack('>I8', present, 9) == 1
+end
+local function create(key, operation, expires, value)
+  if tonumber(expires) <= now then return end
+  redis.call('SET', key, operation .. struct.pack('>I8I8I8', 1, now, tonumber(expires)) .. value, 'PXAT', expires)
 end
 `
 
 // createScript: ARGV operation, expires, value. Answers 1, or 0 if the record exists.
-var createScript = redis.NewScript(now + touch + `
+var createScript = redis.NewScript(now + create + `
 local present = redis.call('GETRANGE', KEYS[1], 0, 15)
 if #present == 16 then
-  if string.sub(present, 1, 8) == ARGV[1] and struct.unpack('>I8', present, 9) == 1 then
-    touch()
-    return 1
-  end
-  return 0
+  if not is_ours(present, ARGV[1]) then return 0 end
+  touch(KEYS[1])
+  return 1
 end
-local expires = tonumber(ARGV[2])
-if expires <= now then return 1 end
-redis.call('SET', KEYS[1], ARGV[1] .. struct.pack('>I8I8I8', 1, now, expires) .. ARGV[3], 'PXAT', ARGV[2])
+create(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
 return 1`)
 
 // swapScript: ARGV operation, version, expires, keep (1 or 0), value. Answers
@@ -49,7 +55,7 @@ local version, changed = struct.unpack('>I8I8', present, 9)
 if now < changed then now = changed end
 local wanted = tonumber(ARGV[2])
 if version ~= wanted then
-  touch()
+  touch(KEYS[1])
   if version == wanted + 1 and string.sub(present, 1, 8) == ARGV[1] then return {1, present, now} end
   return {0, present, now}
 end
@@ -66,15 +72,47 @@ local sum = redis.call('INCRBY', KEYS[1], ARGV[1])
 if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return sum`)
 
-// linkScript: ARGV member, expires. A sorted set of members by expiry, which goes
-// when its last member does.
-var linkScript = redis.NewScript(now + `
-redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
-local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
-if #dead > 0 then redis.call('ZREM', KEYS[1], unpack(dead)) end
-local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
-if #last > 0 then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last[2])) end
+// link adds to a sorted set of members by expiry, which goes when its last member does.
+const link = `
+local function link(key, member, expires)
+  redis.call('ZADD', key, 'GT', expires, member)
+  local dead = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)
+  if #dead > 0 then redis.call('ZREM', key, unpack(dead)) end
+  local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+  if #last > 0 then redis.call('PEXPIREAT', key, string.format('%.0f', last[2])) end
+end
+`
+
+// linkScript: ARGV member, expires.
+var linkScript = redis.NewScript(now + link + `
+link(KEYS[1], ARGV[1], ARGV[2])
 return 1`)
+
+// batchScript: KEYS of records to create, of indexes, of records to read. ARGV operation,
+// how many of the first and of the second, expires and value of each of the first, member
+// and expires of each of the second. Answers 0 and the records, or which one exists. What
+// an earlier attempt created is not created again where it has been deleted since.
+var batchScript = redis.NewScript(now + create + link + `
+local creations, links = tonumber(ARGV[2]), tonumber(ARGV[3])
+local again = false
+for i = 1, creations do
+  local present = redis.call('GETRANGE', KEYS[i], 0, 15)
+  if #present == 16 then
+    if not is_ours(present, ARGV[1]) then return {i} end
+    again = true
+  end
+end
+for i = 1, creations do
+  if again then touch(KEYS[i]) else create(KEYS[i], ARGV[1], ARGV[2 * i + 2], ARGV[2 * i + 3]) end
+end
+for i = creations + 1, creations + links do
+  link(KEYS[i], ARGV[2 * i + 2], ARGV[2 * i + 3])
+end
+local answer = {0}
+for i = creations + links + 1, #KEYS do
+  answer[#answer + 1] = redis.call('GET', KEYS[i])
+end
+return answer`)
 
 // appendScript: ARGV keep in milliseconds or -1, event. Answers the entry's id.
 var appendScript = redis.NewScript(now + `
@@ -104,5 +142,5 @@ return 1`)
 // unlinkScript: ARGV member.
 var unlinkScript = redis.NewScript(touch + `
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then return 1 end
-if redis.call('PTTL', KEYS[1]) == -2 then` + nothing + `else touch() end
+if redis.call('PTTL', KEYS[1]) == -2 then` + nothing + `else touch(KEYS[1]) end
 return 1`)

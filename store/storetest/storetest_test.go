@@ -30,6 +30,7 @@ func TestSuiteBites(t *testing.T) {
 		{"a Tail that skips an event", "log order", "every event", func(s store.Store) store.Store { return skipping{s} }},
 		{"a nil value that erases", "swap", "keeps the present one", func(s store.Store) store.Store { return erasing{s} }},
 		{"a counter that is prolonged", "counter window", "window of its first Add", func(s store.Store) store.Store { return &prolonging{Store: s} }},
+		{"a batch that goes on", "batch ends", "ends where a record exists", func(s store.Store) store.Store { return goingOn{s} }},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,6 +62,18 @@ func open(t *testing.T) store.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+type goingOn struct{ store.Store }
+
+func (f goingOn) Do(ctx context.Context, b store.Batch) ([]store.Record, error) {
+	var failed error
+	for _, c := range b.Create {
+		if _, err := store.Do(ctx, f.Store, store.Batch{Create: []store.Creation{c}}); err != nil {
+			failed = err
+		}
+	}
+	return nil, failed
 }
 
 type twoWin struct {
