@@ -257,6 +257,13 @@ func (s *Server) appsOf(v accountVisit) ([]AppView, error) {
 		}
 	}
 	err := s.eachGrant(ctx, subject, func(_ string, grant Grant, record store.Record) error {
+		client, err := s.clients.epoch(ctx, grant.ClientID)
+		if err != nil {
+			return err
+		}
+		if s.grantEnded(grant, client, v.user) != nil {
+			return nil // and will be deleted
+		}
 		if a := app(grant.ClientID); a != nil {
 			add(a, strings.Fields(grant.Scope), time.Unix(grant.Created, 0))
 			if record.Changed.After(a.LastUsed) { // each refresh moves the record

@@ -116,6 +116,7 @@ func (s *Server) grantInfos(ctx context.Context, ids []string, sessionID, client
 	if err != nil {
 		return infos, err
 	}
+	var holder user // one and the same for all of them
 	for i, record := range records {
 		if !record.Exists() {
 			continue
@@ -124,11 +125,19 @@ func (s *Server) grantInfos(ctx context.Context, ids []string, sessionID, client
 		if err != nil {
 			return infos, err
 		}
+		if holder.subject != grant.Subject {
+			known, err := s.userRecord(ctx, grant.Subject)
+			if err != nil {
+				return infos, err
+			}
+			holder = known.user
+			holder.subject = grant.Subject // also of one who is gone
+		}
 		client, err := s.clients.epoch(ctx, grant.ClientID)
 		if err != nil {
 			return infos, err
 		}
-		if sessionID != "" && grant.SessionID != sessionID || clientID != "" && grant.ClientID != clientID || grant.ClientEpoch < client.number {
+		if sessionID != "" && grant.SessionID != sessionID || clientID != "" && grant.ClientID != clientID || s.grantEnded(grant, client, holder) != nil {
 			continue
 		}
 		infos = append(infos, GrantInfo{
@@ -174,8 +183,8 @@ func join(first, second string) string {
 type Revoked struct {
 	Level string `json:"level"` // grant, session, subject, client; or grants, of a user and a client
 	ID    string `json:"id"`
-	// Grants is how many grants ended; absent for a client, whose grants are not
-	// counted: they are dead where they are met.
+	// Grants is how many grants ended; absent for a client and for a user with more than
+	// a thousand, which are not counted: they are dead where they are met.
 	Grants *int `json:"grants,omitempty"`
 }
 
@@ -206,7 +215,7 @@ func (s *Server) adminGrantRevoke(ctx context.Context, r GrantRevoke) (Revoked, 
 		if err != nil {
 			return Revoked{}, err
 		}
-		return Revoked{"subject", subject, &live}, unavailableUnless(s.endSubject(ctx, subject, reason), "ending all of a user")
+		return Revoked{"subject", subject, live}, unavailableUnless(s.endSubject(ctx, subject, reason), "ending all of a user")
 	}
 	if _, err := s.adminClientShow(ctx, ClientRef{ClientID: r.ClientID}); err != nil {
 		return Revoked{}, err
@@ -241,24 +250,33 @@ func (s *Server) revokeSession(ctx context.Context, r GrantRevoke, reason string
 		return Revoked{}, err
 	}
 	err = s.logOut(ctx, &session{ID: r.SessionID, Subject: subject}, reason)
-	return Revoked{"session", r.SessionID, &live}, unavailableUnless(err, "ending a session")
+	return Revoked{"session", r.SessionID, live}, unavailableUnless(err, "ending a session")
 }
 
-// countGrants counts the live grants of a user, or of one of his sessions.
-func (s *Server) countGrants(ctx context.Context, subject, sessionID string) (int, error) {
-	members, err := sortedMembers(ctx, s.store, subjectGrants(subject))
-	if err != nil {
-		return 0, err
+const mostCounted = 1000 // grants
+
+// countGrants counts the live grants of a user, or of one of his sessions; nil where he
+// has so many that whoever ends them should not wait for it.
+func (s *Server) countGrants(ctx context.Context, subject, sessionID string) (*int, error) {
+	var members []string
+	for member, err := range s.store.Linked(ctx, subjectGrants(subject)) {
+		if err != nil {
+			return nil, unavailable(fmt.Errorf("counting grants: %w", err))
+		}
+		if members = append(members, member); len(members) > mostCounted {
+			return nil, nil
+		}
 	}
+	slices.Sort(members)
 	live := 0
-	for chunk := range slices.Chunk(members, maxPage) {
+	for chunk := range slices.Chunk(slices.Compact(members), maxPage) {
 		infos, err := s.grantInfos(ctx, chunk, sessionID, "")
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		live += len(infos)
 	}
-	return live, nil
+	return &live, nil
 }
 
 // revokeOfBoth ends the grants that a user gave to a client.

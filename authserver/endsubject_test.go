@@ -3,8 +3,10 @@ package authserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,5 +86,61 @@ func TestIndexForgetsWhatHasExpired(t *testing.T) {
 	}
 	if members, err := sortedMembers(ctx, s.store, subjectGrants("alice-1")); err != nil || len(members) != 1 || members[0] != "here" {
 		t.Errorf("indexed are %v, %v", members, err)
+	}
+}
+
+// Who ends a user with very many grants does not wait until all are deleted. They are
+// dead, nobody lists them, and what was granted to him since stays.
+func TestEndSubjectOfMany(t *testing.T) {
+	s := browserServer(t, nil)
+	ctx, now := t.Context(), time.Now()
+	add := func(id string, epoch uint64, authTime time.Time) {
+		grant := Grant{ClientID: "web", Subject: "alice-1", AuthTime: authTime.Unix(), Created: authTime.Unix(), SubjectEpoch: epoch, Expires: now.Add(time.Hour).Unix()}
+		if err := errors.Join(s.grants.Create(ctx, id, grant, now.Add(time.Hour)), s.store.Link(ctx, subjectGrants("alice-1"), id, now.Add(time.Hour))); err != nil {
+			t.Error(err)
+		}
+	}
+	var all sync.WaitGroup // the embedded store writes them together
+	for i := range mostCounted + 5 {
+		all.Go(func() { add(fmt.Sprintf("old-%04d", i), 0, now.Add(-time.Minute)) })
+	}
+	all.Wait()
+	count, err := s.countGrants(ctx, "alice-1", "")
+	if err != nil || count != nil {
+		t.Errorf("so many are counted: %v, %v", count, err)
+	}
+	if err := s.endSubject(ctx, "alice-1", "test"); err != nil {
+		t.Fatal(err)
+	}
+	add("new", 1, now.Add(time.Minute))
+	left := func() []string {
+		members, err := sortedMembers(ctx, s.store, subjectGrants("alice-1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return members
+	}
+	before := left()
+	if len(before) < 2 {
+		t.Fatalf("%d are left: the call waited for all", len(before))
+	}
+	infos, err := s.grantInfos(ctx, before, "", "")
+	if err != nil || len(infos) != 1 || infos[0].GrantID != "new" {
+		t.Errorf("listed are %v, %v", infos, err)
+	}
+	_, subjects := s.feed.finishing.take()
+	if len(subjects) != 1 {
+		t.Fatalf("to be finished: %v", subjects)
+	}
+	for subject, begun := range subjects {
+		if err := s.finishSubject(ctx, subject, begun); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := left(); len(after) != 1 || after[0] != "new" {
+		t.Errorf("%d are left", len(after))
+	}
+	if records, err := s.store.Get(ctx, s.grants.Key("old-0999"), s.grants.Key("new")); err != nil || records[0].Exists() || !records[1].Exists() {
+		t.Errorf("the records: %v, %v", records, err)
 	}
 }

@@ -20,6 +20,12 @@ type epoch struct {
 	number uint64
 }
 
+// ends reports whether the beginning of a user's epoch ended a grant of his. An earlier
+// version made grants without the epoch's number.
+func (e epoch) ends(grant Grant) bool {
+	return grant.SubjectEpoch < e.number && (grant.SubjectEpoch > 0 || grant.AuthTime <= e.NotBefore)
+}
+
 // The levels that have epochs.
 const (
 	clientEpoch  = "client"

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"authserver/internal/accesstoken"
@@ -93,57 +91,6 @@ func (s *Server) loggedAsEnded(grantID string) bool {
 	return ended
 }
 
-const (
-	maxUnfinished = 100_000 // grants; 10 MB
-	finishEvery   = time.Second
-	finishAtOnce  = 100 // grants in one question
-)
-
-// finisher deletes grants that the log has ended. Whoever logged it does so as
-// well, unless it was killed in between or had no answer. It is in no hurry, and
-// nobody who reads the log waits for it: see loggedAsEnded.
-type finisher struct {
-	mu    sync.Mutex
-	ended []string // keys; those beyond maxUnfinished wait for the log to be read again, after a restart
-}
-
-func (f *finisher) add(ended []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ended = append(f.ended, ended[:min(len(ended), maxUnfinished-len(f.ended))]...)
-}
-
-// take returns what is to be finished, the oldest first.
-func (f *finisher) take() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	ended := f.ended
-	f.ended = nil
-	return ended
-}
-
-// finishGrants deletes grants that the log has ended, until ctx ends.
-func (s *Server) finishGrants(ctx context.Context) {
-	for ctx.Err() == nil {
-		pause(ctx, finishEvery)
-		for ended := range slices.Chunk(s.feed.finishing.take(), finishAtOnce) {
-			if s.finish(ctx, ended) != nil {
-				s.feed.finishing.add(ended) // once more
-			}
-		}
-	}
-}
-
-func (s *Server) finish(ctx context.Context, ended []string) error {
-	records, err := s.store.Get(ctx, ended...)
-	for i, record := range records {
-		if err == nil && record.Exists() {
-			err = s.store.Delete(ctx, ended[i])
-		}
-	}
-	return err
-}
-
 // endSession ends a session of a user and all its grants. No grant is made in it any more. It
 // is logged first, and the session itself ends after its grants, so that nobody who
 // repeats a call that failed half way finds the session gone and ends nothing.
@@ -213,7 +160,7 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 	if err := s.publish(ctx, revocation{Subject: subject, Before: begun.NotBefore, Epoch: begun.number, Reason: reason}); err != nil {
 		return err
 	}
-	if err := s.deleteGrants(ctx, subject); err != nil {
+	if err := s.deleteGrants(ctx, subject, begun); err != nil {
 		return fmt.Errorf("ending all of a user: %w", err)
 	}
 	for _, one := range sessions {
@@ -238,18 +185,27 @@ func (s *Server) endClient(ctx context.Context, clientID, reason string) error {
 	return s.publish(ctx, revocation{Client: clientID, Before: begun.NotBefore, Epoch: begun.number, Reason: reason})
 }
 
-// deleteGrants deletes all grants of a user.
-func (s *Server) deleteGrants(ctx context.Context, subject string) error {
-	for grantID, err := range s.store.Linked(ctx, subjectGrants(subject)) {
-		if err == nil {
-			err = s.deleteGrant(ctx, subject, grantID)
+// deleteGrants deletes the grants of a user that an epoch has ended. Who has very many
+// does not wait for all of it: they are dead, and the rest is deleted later.
+func (s *Server) deleteGrants(ctx context.Context, subject string, begun epoch) error {
+	visited := 0
+	err := s.eachGrant(ctx, subject, func(id string, grant Grant, _ store.Record) error {
+		if visited++; visited > grantsAtOnce {
+			return errLater
 		}
-		if err != nil {
-			return err
+		if !begun.ends(grant) {
+			return nil // made meanwhile
 		}
+		return s.deleteGrant(ctx, subject, id)
+	})
+	if errors.Is(err, errLater) {
+		s.feed.finishing.addSubject(subject, begun)
+		return nil
 	}
-	return nil
+	return err
 }
+
+var errLater = errors.New("the rest is deleted later")
 
 // deleteSessionGrants deletes those grants of a user that belong to a session.
 func (s *Server) deleteSessionGrants(ctx context.Context, subject, sessionID string) error {

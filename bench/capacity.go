@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -46,7 +48,7 @@ func measureFull(s settings, name string, redisArgs []string, live int, table re
 		p.Stop()
 	}
 	c.run = nil
-	bytes, err := fill(c, live)
+	bytes, err := fill(c, live, "")
 	if err != nil {
 		return err
 	}
@@ -75,9 +77,9 @@ func measureFull(s settings, name string, redisArgs []string, live int, table re
 	return nil
 }
 
-// fill makes grants as the server makes them, each of a user of its own, without
-// the signing in, and returns by how many bytes the store has grown.
-func fill(c *contender, live int) (float64, error) {
+// fill makes grants as the server makes them, of one user or, when empty, each of a user
+// of its own, without the signing in, and returns by how many bytes the store has grown.
+func fill(c *contender, live int, subject string) (float64, error) {
 	ctx := context.Background()
 	database := filepath.Join(c.installation.Directory, "data", "store.db")
 	size := func() (int64, error) {
@@ -103,7 +105,7 @@ func fill(c *contender, live int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = errors.Join(makeGrants(ctx, s, live), s.Close())
+	err = errors.Join(makeGrants(ctx, s, live, subject), s.Close())
 	if err != nil {
 		return 0, err
 	}
@@ -111,12 +113,23 @@ func fill(c *contender, live int) (float64, error) {
 	return float64(after - before), err
 }
 
-// writers make grants at the same time; the embedded store writes theirs together.
-const writers = 256
+// newID is an id as the server makes them.
+func newID() string {
+	var b [24]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
 
-func makeGrants(ctx context.Context, s store.Store, live int) error {
+const (
+	// writers make grants at the same time; the embedded store writes theirs together.
+	writers = 256
+	// Lifetimes of grants, as they are by default.
+	refreshIdle = 30 * 24 * time.Hour
+	refreshMax  = 365 * 24 * time.Hour
+)
+
+func makeGrants(ctx context.Context, s store.Store, live int, subject string) error {
 	grants := store.Table[authserver.Grant]{Store: s, Name: "grant"}
-	expires := time.Now().Add(30 * 24 * time.Hour)
 	var next atomic.Int64
 	failures := make([]error, writers)
 	var wait sync.WaitGroup
@@ -127,13 +140,17 @@ func makeGrants(ctx context.Context, s store.Store, live int) error {
 				if n > int64(live) {
 					return
 				}
-				id, subject := fmt.Sprintf("%032x", n), fmt.Sprintf("%024x", n)
-				grant := authserver.Grant{
-					ClientID: process.ClientID, Subject: subject, Scope: "openid profile orders:read", Resources: []string{process.Resource},
-					AuthTime: time.Now().Unix(), ACR: "1", AMR: []string{"pwd"}, SessionID: fmt.Sprintf("%032x", n),
-					Created: time.Now().Unix(), Expires: expires.Add(335 * 24 * time.Hour).Unix(),
+				id, of, now := newID(), subject, time.Now()
+				if of == "" {
+					of = newID()
 				}
-				failures[w] = errors.Join(grants.Create(ctx, id, grant, expires), s.Link(ctx, "grants/sub/"+subject, id, expires))
+				expires, end := now.Add(refreshIdle), now.Add(refreshMax)
+				grant := authserver.Grant{
+					ClientID: process.ClientID, Subject: of, Scope: "openid profile orders:read", Resources: []string{process.Resource},
+					AuthTime: now.Unix(), ACR: "1", AMR: []string{"pwd"}, SessionID: newID(),
+					Created: now.Unix(), Expires: end.Unix(),
+				}
+				failures[w] = errors.Join(grants.Create(ctx, id, grant, expires), s.Link(ctx, "grants/sub/"+of, id, end))
 			}
 		})
 	}

@@ -78,7 +78,7 @@ func startAuthserver(name, binary string, instances int, redisArgs []string) (c 
 			c.stop()
 		}
 	}()
-	var options process.Options
+	options := process.Options{People: 1}
 	if redisArgs != nil {
 		if c.redis, err = process.StartRedis(redisArgs...); err != nil {
 			return c, err

@@ -57,6 +57,7 @@ var tables = []struct {
 	{"signins", measureSignIns},
 	{"pages", measurePages},
 	{"capacity", measureCapacity},
+	{"ending", measureEnding},
 }
 
 func main() {
@@ -68,7 +69,7 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
 	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
-	only := flag.String("only", "operations,instances,starts,signins,pages,capacity", "tables to measure")
+	only := flag.String("only", "operations,instances,starts,signins,pages,capacity,ending", "tables to measure")
 	flag.Parse()
 	if err := run(s, strings.Split(*only, ",")); err != nil {
 		log.Fatal(err)

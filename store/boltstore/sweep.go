@@ -25,7 +25,9 @@ func expireAt(tx *bbolt.Tx, expires time.Time, bucket, key []byte) error {
 		return nil
 	}
 	entry := append(append(millis(expires), bucket[0]), key...)
-	return tx.Bucket(expiries).Put(entry, nil)
+	filed := tx.Bucket(expiries)
+	filed.FillPercent = 0.7 // most come last, and leave pages behind to which nothing is added
+	return filed.Put(entry, nil)
 }
 
 var swept = map[byte][]byte{records[0]: records, counters[0]: counters, indexes[0]: indexes, logs[0]: logs}

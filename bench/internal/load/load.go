@@ -35,6 +35,13 @@ func (r Result) Percentile(p float64) time.Duration {
 	return r.latencies[min(i, len(r.latencies)-1)]
 }
 
+// Join is what came of two runs, one after the other.
+func Join(a, b Result) Result {
+	latencies := slices.Concat(a.latencies, b.latencies)
+	slices.Sort(latencies)
+	return Result{Elapsed: a.Elapsed + b.Elapsed, latencies: latencies}
+}
+
 // Closed runs every operation in a loop of its own, the next when the last is
 // answered. It ends early with an error.
 func Closed(operations []Operation, duration time.Duration) (Result, error) {

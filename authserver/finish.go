@@ -1,0 +1,106 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"authserver/store"
+)
+
+const (
+	maxUnfinished = 100_000 // grants; 10 MB
+	finishEvery   = time.Second
+	finishAtOnce  = 100 // grants in one question
+	deletedAtOnce = 8   // grants of one user; the embedded store writes what comes at once together
+)
+
+// finisher deletes grants that the log has ended. Whoever logged it does so as
+// well, unless it was killed in between or had no answer, or there were very many. It is
+// in no hurry, and nobody who reads the log waits for it: see loggedAsEnded.
+type finisher struct {
+	mu       sync.Mutex
+	ended    []string         // keys; those beyond maxUnfinished wait for the log to be read again, after a restart
+	subjects map[string]epoch // users, all of whose grants of earlier epochs have ended
+}
+
+func (f *finisher) add(ended []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, ended[:min(len(ended), maxUnfinished-len(f.ended))]...)
+}
+
+func (f *finisher) addSubject(subject string, begun epoch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.subjects == nil {
+		f.subjects = make(map[string]epoch)
+	}
+	if len(f.subjects) < maxUnfinished && f.subjects[subject].number <= begun.number {
+		f.subjects[subject] = begun
+	}
+}
+
+// take returns what is to be finished, the oldest first.
+func (f *finisher) take() (ended []string, subjects map[string]epoch) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ended, subjects = f.ended, f.subjects
+	f.ended, f.subjects = nil, nil
+	return ended, subjects
+}
+
+// finishGrants deletes grants that the log has ended, until ctx ends.
+func (s *Server) finishGrants(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, finishEvery)
+		keys, subjects := s.feed.finishing.take()
+		for ended := range slices.Chunk(keys, finishAtOnce) {
+			if s.finish(ctx, ended) != nil {
+				s.feed.finishing.add(ended) // once more
+			}
+		}
+		for subject, begun := range subjects {
+			if s.finishSubject(ctx, subject, begun) != nil {
+				s.feed.finishing.addSubject(subject, begun)
+			}
+		}
+	}
+}
+
+func (s *Server) finish(ctx context.Context, ended []string) error {
+	records, err := s.store.Get(ctx, ended...)
+	for i, record := range records {
+		if err == nil && record.Exists() {
+			err = s.store.Delete(ctx, ended[i])
+		}
+	}
+	return err
+}
+
+// finishSubject deletes the grants of a user that an epoch has ended.
+func (s *Server) finishSubject(ctx context.Context, subject string, begun epoch) error {
+	var ended []string
+	remove := func() error {
+		failures := make([]error, len(ended))
+		var wait sync.WaitGroup
+		for i, id := range ended {
+			wait.Go(func() { failures[i] = s.deleteGrant(ctx, subject, id) })
+		}
+		wait.Wait()
+		ended = ended[:0]
+		return errors.Join(failures...)
+	}
+	err := s.eachGrant(ctx, subject, func(id string, grant Grant, _ store.Record) error {
+		if !begun.ends(grant) {
+			return nil
+		}
+		if ended = append(ended, id); len(ended) < deletedAtOnce {
+			return nil
+		}
+		return remove()
+	})
+	return errors.Join(err, remove())
+}
