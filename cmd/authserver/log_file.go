@@ -121,6 +121,14 @@ func (f *logFile) putAside() error {
 	return err
 }
 
+// sync makes what was written durable.
+func (f *logFile) sync() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Sync()
+}
+
 // Close makes what was written durable. A later Write opens the file again.
 func (f *logFile) Close() error {
 	if f.file == nil {

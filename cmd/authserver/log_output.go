@@ -13,6 +13,7 @@ import (
 const (
 	maxWaitingLog = 4 << 20         // bytes of records that wait for an output
 	flushWithin   = 2 * time.Second // longest that the end of the process waits for an output
+	syncWithin    = time.Second     // longest that what a file has taken is not on the disk
 )
 
 // logOutput stands between whoever logs and an output that may be slow or stuck: a
@@ -66,7 +67,18 @@ func (o *logOutput) run() {
 	defer close(o.done)
 	var batch []byte
 	failing := false
-	for range o.wakes {
+	file, isFile := o.into.(interface{ sync() error })
+	var due <-chan time.Time // to sync what was written
+	for {
+		select {
+		case <-o.wakes:
+		case <-due:
+			due = nil
+			if err := file.sync(); err != nil && o.fails != nil {
+				o.fails(err)
+			}
+			continue
+		}
 		o.mu.Lock()
 		batch, o.waiting = o.waiting, batch[:0]
 		lost, closed := o.lost, o.closed
@@ -84,6 +96,9 @@ func (o *logOutput) run() {
 				}
 			}
 			failing = err != nil
+			if isFile && due == nil {
+				due = time.After(syncWithin)
+			}
 		}
 		if closed {
 			return

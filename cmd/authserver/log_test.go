@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -343,5 +345,94 @@ func TestLogFileThatStays(t *testing.T) {
 	}
 	if _, err := openLogFile(pipe, 10, 1); err == nil {
 		t.Error("a pipe was taken for a file")
+	}
+}
+
+// syncing counts what was written and what of it was synced.
+type syncing struct {
+	mu              sync.Mutex
+	written, synced int
+}
+
+func (s *syncing) Write(records []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.written++
+	return len(records), nil
+}
+
+func (s *syncing) sync() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.synced = s.written
+	return nil
+}
+
+// What a file has taken is on the disk within a second, also when nothing follows.
+func TestAuditFileIsSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		into := new(syncing)
+		o := newLogOutput("a file", into, nil)
+		for range 3 {
+			for range 5 {
+				o.Write([]byte("record\n"))
+				time.Sleep(syncWithin / 10)
+			}
+			time.Sleep(syncWithin)
+			synctest.Wait()
+			if into.written == 0 || into.synced != into.written {
+				t.Errorf("%d of %d batches are synced", into.synced, into.written)
+			}
+		}
+		o.Close()
+	})
+}
+
+// ATTACKS LG-08: a process that is killed takes no record with it that its file has, and
+// no more than those of the last moment: a later record is never there without an earlier.
+func TestKilledProcessLeavesItsAuditRecords(t *testing.T) {
+	directory, port := t.TempDir(), freePort(t)
+	text := fmt.Sprintf(userConfig, port, port) + "log: {audit_file: audit.log}\n"
+	if err := os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base := "http://localhost:" + port
+	p := start(t, directory, base, nil, "serve")
+	issued := func() (ids []string) {
+		content, err := os.ReadFile(filepath.Join(directory, "audit.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			var record struct{ Event, JTI string }
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			if record.Event == "token" {
+				ids = append(ids, record.JTI)
+			}
+		}
+		return ids
+	}
+	var acknowledged []string
+	refresh := tokensOf(t, base)
+	for range 20 {
+		status, _, next := refreshed(t, base, refresh)
+		if status != 200 {
+			t.Fatal(status)
+		}
+		refresh = next
+		acknowledged = append(acknowledged, next)
+	}
+	eventually(t, "the records are in the file", func() bool { return len(issued()) == len(acknowledged)+1 })
+	before := issued()
+	for range 5 {
+		_, _, refresh = refreshed(t, base, refresh)
+	}
+	p.Process.Kill()
+	p.Wait()
+	after := issued()
+	if len(after) < len(before) || !slices.Equal(after[:len(before)], before) {
+		t.Errorf("%d records were there, and %d are", len(before), len(after))
 	}
 }
