@@ -89,6 +89,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	spare := make([]byte, headroom)
 	defer runtime.KeepAlive(spare)
 	log := records.Logger
+	withoutCoreDump(log)
 	opened, guarded, err := openGuarded(ctx, config, log)
 	if err != nil {
 		return err
