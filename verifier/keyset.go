@@ -69,12 +69,8 @@ func newKeySet(source *source) *keySet {
 // made-up kids must not become requests there. Fetches by max-age do not count in
 // that: who could hide a new key behind them would make an emergency rotation last.
 func (s *keySet) find(ctx context.Context, kid string) (*trustedKey, error) {
-	select {
-	case <-s.first:
-	default:
-		if !s.wait(ctx, s.first) {
-			return nil, ErrUnavailable
-		}
+	if s.current.Load() == nil && !s.wait(ctx, s.first) {
+		return nil, ErrUnavailable
 	}
 	key, known := s.lookup(kid)
 	if !known {

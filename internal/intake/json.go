@@ -2,6 +2,7 @@ package intake
 
 import (
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -37,7 +38,8 @@ func Members[T text](object T, visit func(name, value T) error) error {
 	if len(object) == 0 || object[0] != '{' {
 		return malformed("not a JSON object")
 	}
-	s := scanner[T]{text: object}
+	var names [maxMembers]span
+	s := scanner[T]{text: object, names: names[:]}
 	if err := s.object(object, visit); err != nil {
 		return err
 	}
@@ -55,12 +57,11 @@ func Text[T text](value T) (string, error) {
 	if len(value) < 2 || value[0] != '"' {
 		return "", malformed("the JSON has something else where a string belongs")
 	}
-	for i := range len(value) {
-		if value[i] == '\\' {
-			return unescape(value)
-		}
+	quoted := string(value)
+	if strings.IndexByte(quoted, '\\') >= 0 {
+		return unescape(quoted)
 	}
-	return string(value[1 : len(value)-1]), nil
+	return quoted[1 : len(quoted)-1], nil
 }
 
 // Texts is the array of strings that a member's value is.
@@ -100,7 +101,7 @@ func Integer[T text](value T) (int64, error) {
 // unescape returns what a string with escapes spells: "\u0061lg" is "alg".
 func unescape[T text](quoted T) (string, error) {
 	var plain string
-	if err := json.Unmarshal([]byte(quoted), &plain); err != nil {
+	if err := json.Unmarshal([]byte(string(quoted)), &plain); err != nil {
 		return "", malformed("the JSON has a broken string")
 	}
 	return plain, nil
@@ -113,8 +114,8 @@ type scanner[T text] struct {
 	depth int
 	wide  bool // there are bytes outside of ASCII, which strings only can have
 
-	names [maxMembers]span // of the open objects, outermost first
-	count int              // of names
+	names []span // room for those of the open objects, outermost first
+	count int    // of names
 }
 
 // span is where a name stands in the text, with its quotes. Slices instead would
@@ -220,6 +221,10 @@ func (s *scanner[T]) name(first int) (span, error) {
 	}
 	name.end = int32(s.at)
 	for _, other := range s.names[first:s.count] {
+		// Most differ by length or first letter.
+		if !name.escaped && !other.escaped && (name.end-name.start != other.end-other.start || s.text[name.start+1] != s.text[other.start+1]) {
+			continue
+		}
 		if s.same(name, other) {
 			return name, malformed("the JSON has a member twice")
 		}
@@ -239,9 +244,6 @@ func (s *scanner[T]) name(first int) (span, error) {
 
 // same compares what two names spell; one that cannot be read is like any.
 func (s *scanner[T]) same(a, b span) bool {
-	if !a.escaped && !b.escaped && a.end-a.start != b.end-b.start {
-		return false
-	}
 	first, second := s.text[a.start:a.end], s.text[b.start:b.end]
 	if !a.escaped && !b.escaped {
 		return string(first) == string(second)
@@ -306,19 +308,20 @@ func (s *scanner[T]) quoted() (escaped bool, err error) {
 	if s.next() != '"' {
 		return false, malformed("the JSON is broken at byte %d", s.at)
 	}
-	for s.at++; s.at < len(s.text); s.at++ {
-		switch c := s.text[s.at]; {
+	text := s.text
+	for at := s.at + 1; at < len(text); at++ {
+		switch c := text[at]; {
 		case c > '\\' && c < utf8.RuneSelf: // most are
 		case c == '"':
-			s.at++
+			s.at = at + 1
 			return escaped, nil
 		case c < 0x20:
 			return false, malformed("the JSON has a control character in a string")
 		case c == '\\':
-			if s.at++; !s.escape() {
+			if s.at = at + 1; !s.escape() {
 				return false, malformed("the JSON has a broken escape")
 			}
-			escaped = true
+			at, escaped = s.at, true
 		case c >= utf8.RuneSelf:
 			s.wide = true
 		}

@@ -107,7 +107,7 @@ func parseKey(raw []byte) (key Key, err error) {
 		return key, malformed("its key_ops lack verify")
 	}
 	for _, number := range []string{members.X, members.Y, members.N, members.E} {
-		if _, _, err := decodePart(nil, []byte(number)); err != nil {
+		if _, _, err := decodePart(nil, number); err != nil {
 			return key, err
 		}
 	}

@@ -8,7 +8,6 @@
 package intake
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ type Token struct {
 	Type      string // typ of the header; empty when absent
 	Payload   []byte // decoded
 
-	signingInput []byte
+	signingInput string
 	signature    []byte
 }
 
@@ -58,19 +57,17 @@ func Parse(compact string) (*Token, error) {
 	if signature == "" {
 		return nil, malformed("the token is not signed")
 	}
-	// One copy of the text and one buffer for what it decodes to.
-	text := []byte(compact)
-	second, third := len(protected)+1, len(protected)+1+len(payload)+1
+	// One buffer for all that it decodes to.
 	room := make([]byte, 0, strict.DecodedLen(len(compact)))
-	header, room, err := decodePart(room, text[:second-1])
+	header, room, err := decodePart(room, protected)
 	if err != nil {
 		return nil, err
 	}
-	t := &Token{Raw: compact, signingInput: text[:third-1]}
-	if t.Payload, room, err = decodePart(room, text[second:third-1]); err != nil {
+	t := &Token{Raw: compact, signingInput: compact[:len(protected)+1+len(payload)]}
+	if t.Payload, room, err = decodePart(room, payload); err != nil {
 		return nil, err
 	}
-	if t.signature, _, err = decodePart(room, text[third:]); err != nil {
+	if t.signature, _, err = decodePart(room, signature); err != nil {
 		return nil, err
 	}
 	if err := Members(string(header), t.readHeader); err != nil {
@@ -122,11 +119,11 @@ var strict = base64.RawURLEncoding.Strict()
 
 // decodePart decodes one part of a token to the end of room, and returns the part
 // and what is left of room.
-func decodePart(room, part []byte) (decoded, left []byte, err error) {
-	if bytes.IndexByte(part, '\n') >= 0 || bytes.IndexByte(part, '\r') >= 0 {
+func decodePart(room []byte, part string) (decoded, left []byte, err error) {
+	if strings.IndexByte(part, '\n') >= 0 || strings.IndexByte(part, '\r') >= 0 {
 		return nil, nil, malformed("it is not in canonical base64url")
 	}
-	decoded, err = strict.AppendDecode(room, part)
+	decoded, err = strict.AppendDecode(room, []byte(part)) // not copied
 	if err != nil {
 		return nil, nil, malformed("it is not in canonical base64url")
 	}

@@ -29,7 +29,7 @@ func (t *Token) Verify(key Key) error {
 	case *ecdsa.PublicKey:
 		valid = t.verifyECDSA(public)
 	case ed25519.PublicKey: // RFC 8037 §3.1
-		valid = ed25519.Verify(public, t.signingInput, t.signature)
+		valid = ed25519.Verify(public, []byte(t.signingInput), t.signature)
 	case *rsa.PublicKey:
 		valid = t.verifyRSA(key.Algorithm, public)
 	}
@@ -49,13 +49,13 @@ func (t *Token) verifyECDSA(public *ecdsa.PublicKey) bool {
 	var digest []byte
 	switch half {
 	case 32:
-		sum := sha256.Sum256(t.signingInput)
+		sum := sha256.Sum256([]byte(t.signingInput))
 		digest = sum[:]
 	case 48:
-		sum := sha512.Sum384(t.signingInput)
+		sum := sha512.Sum384([]byte(t.signingInput))
 		digest = sum[:]
 	default:
-		sum := sha512.Sum512(t.signingInput)
+		sum := sha512.Sum512([]byte(t.signingInput))
 		digest = sum[:]
 	}
 	// What is zero or not below the order is refused there.
@@ -91,7 +91,7 @@ func trimZeros(number []byte) []byte {
 
 // verifyRSA is RFC 7518 §3.3, and for PS256 §3.5 with the salt length that it requires.
 func (t *Token) verifyRSA(algorithm string, public *rsa.PublicKey) bool {
-	digest := sha256.Sum256(t.signingInput)
+	digest := sha256.Sum256([]byte(t.signingInput))
 	if algorithm == "PS256" {
 		options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
 		return rsa.VerifyPSS(public, crypto.SHA256, digest[:], t.signature, options) == nil
