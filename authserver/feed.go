@@ -92,12 +92,22 @@ func (f *revocationFeed) serveSnapshot(w http.ResponseWriter, r *http.Request) e
 	}
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(snapshotWrite))
 	w.Header().Add("Vary", "Accept, Accept-Encoding")
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if acceptsGzip(r.Header.Get("Accept-Encoding")) {
 		w.Header().Set("Content-Encoding", "gzip")
 		plain = zipped
 	}
 	writeBody(w, r, "application/json", plain)
 	return nil
+}
+
+// acceptsGzip is RFC 9110 §12.5.3 for one encoding, which a weight of zero forbids.
+func acceptsGzip(header string) bool {
+	for one := range strings.SplitSeq(strings.ToLower(strings.ReplaceAll(header, " ", "")), ",") {
+		if name, weight, _ := strings.Cut(one, ";"); name == "gzip" {
+			return strings.TrimRight(weight, "0.") != "q="
+		}
+	}
+	return false
 }
 
 // serveStream writes frames until the reader goes away or cannot keep up, or the

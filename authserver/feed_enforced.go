@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type Enforcement struct {
 	Lapsed       []string `json:"lapsed"`       // did not say so; their lease is over, so they accept nothing offline until they are back
 	Unnamed      int      `json:"unnamed"`      // further ones like those
 	NoLease      []string `json:"no_lease"`     // follow the feed without promising anything
+	Silent       int      `json:"silent"`       // instances that did not answer, so that their verifiers do not count here; the leases that they gave are over
 	Milliseconds int64    `json:"milliseconds"`
 	Receipt      string   `json:"receipt"` // JWS of all this, of type revocation-receipt+jwt
 
@@ -53,6 +55,9 @@ func (e Enforcement) String() string {
 	text := fmt.Sprintf("enforced at %d of %d %s in %d ms", e.Acknowledged, e.Verifiers, verifiers, e.Milliseconds)
 	if lapsed := len(e.Lapsed) + e.Unnamed; lapsed > 0 {
 		text += fmt.Sprintf("; %d did not answer and have lost their lease: %s", lapsed, strings.Join(e.Lapsed, ", "))
+	}
+	if e.Silent > 0 {
+		text += fmt.Sprintf("; servers that did not answer, of which all leases are over: %d", e.Silent)
 	}
 	if len(e.NoLease) > 0 {
 		text += "; without a lease: " + strings.Join(e.NoLease, ", ")
@@ -125,9 +130,10 @@ func (s *Server) enforced(ctx context.Context) (Enforcement, error) {
 	select {
 	case own := <-seen:
 		all = f.gather(ctx, own, others)
-	case <-ctx.Done(): // the log cannot be read here, and leases end without it
+	case <-ctx.Done():
+		return Enforcement{}, unavailable(errors.New("the log cannot be read here"))
 	}
-	e := all.sum()
+	e := all.sum(others)
 	e.Milliseconds = time.Since(began).Milliseconds()
 	payload, err := json.Marshal(receipt{Issuer: s.issuer, ID: id, IssuedAt: time.Now().Unix(), Enforcement: e})
 	if err != nil {

@@ -200,9 +200,21 @@ func TestEnforcedAcrossInstances(t *testing.T) {
 	if e.Verifiers != 7 || e.Acknowledged != 6 || e.Milliseconds < feed.Lease.Milliseconds() {
 		t.Errorf("with an instance that died: %+v", e)
 	}
+	if e.Silent != 1 || !strings.Contains(e.String(), "servers that did not answer, of which all leases are over: 1") {
+		t.Errorf("the instance that died is passed over: %s", e)
+	}
 	redis.Kill()
 	if e, err := a.enforced(t.Context()); err == nil {
 		t.Errorf("without a store: %+v", e)
+	}
+}
+
+// A server that cannot read the log knows of no verifier, which is not the same as that
+// there is none.
+func TestEnforcedUnread(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{}) // does not run
+	if e, err := s.enforced(t.Context()); err == nil {
+		t.Errorf("the log was not read: %s", e)
 	}
 }
 

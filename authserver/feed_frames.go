@@ -190,7 +190,7 @@ func (f *revocationFeed) first(hello feed.Frame, asOf int64, missing []step) ([]
 		batch, more := takeBatch(missing)
 		frame.Cursor, frame.AsOf = frame.After, asOf
 		if more {
-			frame.AsOf = 0
+			frame.AsOf = -1
 		}
 		for _, step := range batch {
 			frame.Cursor = step.cursor

@@ -13,8 +13,9 @@ import (
 // reports are the latest report of each instance about one fence.
 type reports map[string]report
 
-// sum makes one of them. What is not acknowledged when it is called has lapsed.
-func (all reports) sum() Enforcement {
+// sum makes one of them. What is not acknowledged when it is called has lapsed, and
+// those of others that have not reported have stayed silent.
+func (all reports) sum(others []string) Enforcement {
 	e := Enforcement{Lapsed: []string{}, NoLease: []string{}}
 	for _, r := range all {
 		e.Verifiers += r.Verifiers
@@ -22,6 +23,11 @@ func (all reports) sum() Enforcement {
 		e.Lapsed = append(e.Lapsed, r.Pending...)
 		e.Unnamed += r.Verifiers - r.Acknowledged - len(r.Pending)
 		e.NoLease = append(e.NoLease, r.NoLease...)
+	}
+	for _, instance := range others {
+		if _, answered := all[instance]; !answered {
+			e.Silent++
+		}
 	}
 	slices.Sort(e.Lapsed)
 	slices.Sort(e.NoLease)

@@ -3,6 +3,7 @@ package authserver
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -503,6 +504,45 @@ func TestSnapshotSize(t *testing.T) {
 		t.Errorf("the snapshot was made twice: %v", err)
 	}
 	t.Logf("%d bytes, %d compressed", len(plain), len(zipped))
+}
+
+// Of the frames that begin a connection the last one only says as of when all is known.
+func TestFirstFramesSayNothingYet(t *testing.T) {
+	t.Parallel()
+	s := insideServer(t, nil, keys.MasterKey{})
+	events, err := s.feed.first(feed.Frame{After: feed.Origin}, 7, make([]step, feed.MaxFrame+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []int64
+	for line := range strings.Lines(string(events)) {
+		if text, found := strings.CutPrefix(strings.TrimSpace(line), "data: "); found {
+			token, err := intake.Parse(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var frame feed.Frame
+			if err := json.Unmarshal(token.Payload, &frame); err != nil {
+				t.Fatal(err)
+			}
+			said = append(said, frame.AsOf)
+		}
+	}
+	if !slices.Equal(said, []int64{-1, 7}) {
+		t.Errorf("as of %d", said)
+	}
+}
+
+func TestAcceptsGzip(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]bool{
+		"gzip": true, "br, GZIP;q=0.5": true, "deflate, gzip; q=1.0, *;q=0.1": true,
+		"": false, "gzip;q=0": false, "gzip; q=0.000": false, "br;q=1, gzip;Q=0": false, "ungzip": false,
+	} {
+		if acceptsGzip(header) != want {
+			t.Errorf("%q: want %t", header, want)
+		}
+	}
 }
 
 // Nobody follows while the log is read for the first time: no frames are signed of what

@@ -3,6 +3,7 @@ package authserver
 import (
 	"bytes"
 	"compress/zlib"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ const (
 	statusListKept = 5 * time.Second  // how long one is served
 	statusListTTL  = 10 * time.Second // how long a resource server may keep it
 	statusListExp  = time.Minute
+	statusListWait = time.Second // for a list that is not known yet
 )
 
 // statusListClaims are those of a Status List Token (§5.1).
@@ -44,8 +46,13 @@ type statusList struct {
 // handleStatusList serves a Status List Token (§8.1). It is signed at most once in
 // statusListKept and shared.
 func (s *Server) handleStatusList(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Has("time") { // §8.4
+		s.writeError(w, r, "status_list", &Error{Code: "invalid_request", Status: http.StatusNotImplemented,
+			Description: "status lists are of the present only; leave out time"})
+		return
+	}
 	path := r.URL.EscapedPath()
-	token, err := s.statuses.token(path[strings.LastIndexByte(path, '/')+1:])
+	token, err := s.statuses.token(r.Context(), path[strings.LastIndexByte(path, '/')+1:])
 	if err != nil {
 		s.writeError(w, r, "status_list", err)
 		return
@@ -63,12 +70,17 @@ type served struct {
 }
 
 // token returns the signed list.
-func (l *statusLists) token(id string) (string, error) {
-	// The bits are as old as the older of the logs that they come from.
-	l.mu.Lock()
-	held, asOf := l.lists[id], earlier(l.asOf, l.server.feed.asOf())
-	l.mu.Unlock()
-	if stale := time.Since(asOf) > statusListKept; stale && l.server.resources.anyListed() {
+func (l *statusLists) token(ctx context.Context, id string) (string, error) {
+	held, asOf := l.find(id)
+	// Another instance may just have begun it.
+	asked, listed := time.Now(), l.server.resources.anyListed()
+	stale := func() bool { return listed && time.Since(asOf) > statusListKept }
+	unsure := func() bool { return listed && held == nil && asOf.Before(asked) }
+	for unsure() && !stale() && time.Since(asked) < statusListWait && ctx.Err() == nil {
+		pause(ctx, statusListWait/100)
+		held, asOf = l.find(id)
+	}
+	if stale() || unsure() {
 		return "", unavailable(errors.New("what was issued and revoked is not known for the last seconds"))
 	}
 	if held == nil {
@@ -95,6 +107,14 @@ func (l *statusLists) token(id string) (string, error) {
 	}
 	held.served.token, held.served.made = token, time.Now()
 	return token, nil
+}
+
+// find returns a list if it is known, and when all was: the bits are as old as the
+// older of the logs that they come from.
+func (l *statusLists) find(id string) (*issuedList, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lists[id], earlier(l.asOf, l.server.feed.asOf())
 }
 
 func (l *statusLists) uri(id string) string { return l.server.issuer + statusListPath + id }

@@ -189,9 +189,32 @@ func TestStatusList(t *testing.T) {
 		t.Errorf("an unknown list: %v %v", response, err)
 	}
 	response.Body.Close()
+	response, err = http.Get(a.url + statusListPath + "unknown?time=1686925000")
+	if err != nil || response.StatusCode != http.StatusNotImplemented {
+		t.Errorf("a list of the past: %v %v", response, err)
+	}
+	response.Body.Close()
 	a.statuses.sweep(one.Expires + 1)
 	if len(a.statuses.lists) != 0 {
 		t.Errorf("%d lists of expired tokens are held", len(a.statuses.lists))
+	}
+}
+
+// A token may come back before an instance has read that another one handed it out. Its
+// list is not said to be missing.
+func TestStatusListOfAnotherInstance(t *testing.T) {
+	t.Parallel()
+	s := insideServer(t, nil, keys.MasterKey{})
+	s.resources.listed["https://api.example.com"] = true
+	event, err := json.Marshal(issuedEvent{List: "new", Index: 1, Expires: time.Now().Add(time.Hour).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.feed.take(nil, time.Now())
+	s.statuses.complete(time.Now())
+	time.AfterFunc(50*time.Millisecond, func() { s.statuses.take(event) })
+	if _, err := s.statuses.token(t.Context(), "new"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -223,7 +246,7 @@ func TestStatusListIsAsOldAsItsLogs(t *testing.T) {
 	refused := func(when string) {
 		t.Helper()
 		for _, id := range []string{"a", "unknown"} {
-			if _, err := l.token(id); err == nil || asError(err).Status != http.StatusServiceUnavailable {
+			if _, err := l.token(t.Context(), id); err == nil || asError(err).Status != http.StatusServiceUnavailable {
 				t.Errorf("%s, list %s: %v", when, id, err)
 			}
 		}
@@ -235,7 +258,7 @@ func TestStatusListIsAsOldAsItsLogs(t *testing.T) {
 	l.complete(now.Add(-statusListKept - time.Second))
 	refused("when the tokens were read too long ago")
 	l.complete(now.Add(-2 * time.Second))
-	token, err := l.token("a")
+	token, err := l.token(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +270,10 @@ func TestStatusListIsAsOldAsItsLogs(t *testing.T) {
 	if err := json.Unmarshal(parsed.Payload, &claims); err != nil || claims.IssuedAt != now.Add(-2*time.Second).Unix() {
 		t.Errorf("iat %d, %v; want that of the older log, %d", claims.IssuedAt, err, now.Add(-2*time.Second).Unix())
 	}
-	if _, err := l.token("unknown"); asError(err).Status != http.StatusNotFound {
+	later := now.Add(time.Minute) // than the question
+	s.feed.take(nil, later)
+	l.complete(later)
+	if _, err := l.token(t.Context(), "unknown"); asError(err).Status != http.StatusNotFound {
 		t.Errorf("an unknown list: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 // entry is a token that was verified once, and what can end it before its time.
 type entry struct {
+	token    string // its own copy: what a caller has may be a part of all the request's headers
 	claims   Claims // shared; callers get copies
 	key      *trustedKey
 	subjects atomic.Pointer[feed.Subjects] // made when they are asked for
@@ -22,7 +23,7 @@ type entry struct {
 }
 
 // cost is about how many bytes an entry takes in the cache.
-func (e *entry) cost(token string) int { return 2*len(token) + len(e.claims.payload) + 1024 }
+func (e *entry) cost() int { return 2*len(e.token) + len(e.claims.payload) + 1024 }
 
 const cacheShards = 16
 
@@ -73,27 +74,28 @@ func (c *cache) get(token string) *entry {
 	}
 	s.mu.RUnlock()
 	if aged {
-		c.put(token, found)
+		c.put(found)
 	}
 	return found
 }
 
-func (c *cache) put(token string, e *entry) {
-	cost := e.cost(token)
+func (c *cache) put(e *entry) {
+	cost := e.cost()
 	if cost > c.budget {
 		return
 	}
-	s := c.shardOf(token)
+	s := c.shardOf(e.token)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, present := s.young[token]; present {
-		s.young[token] = e
+	if before, present := s.young[e.token]; present {
+		s.size += cost - before.cost()
+		s.young[e.token] = e
 		return
 	}
 	if s.size+cost > c.budget {
 		s.old, s.aged, s.young, s.size = s.young, s.size, make(map[string]*entry), 0
 	}
-	s.young[token] = e
+	s.young[e.token] = e
 	s.size += cost
 }
 
@@ -102,7 +104,7 @@ func (c *cache) remove(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e, present := s.young[token]; present {
-		s.size -= e.cost(token)
+		s.size -= e.cost()
 		delete(s.young, token)
 	}
 	delete(s.old, token)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -185,6 +186,26 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 		if n := v.cache.length(); n < 30 || n > 200 {
 			t.Errorf("%d tokens are held in %d bytes", n, bytes)
+		}
+	})
+}
+
+// A token is a part of the request's headers, which are to go with the request: what is
+// remembered is a copy, also when it is asked for again.
+func TestCacheKeepsItsOwnText(t *testing.T) {
+	cached(t, 1<<20, func(t *testing.T, v *Verifier, m minter, _ *answers) {
+		token := m.token(t, "1", time.Minute)
+		look(t, v, token)
+		s := v.cache.shardOf(token)
+		s.old, s.young = s.young, make(map[string]*entry) // as when it is full
+		look(t, v, token)
+		for held := range s.young {
+			if unsafe.StringData(held) == unsafe.StringData(token) {
+				t.Error("the caller's own text is kept")
+			}
+		}
+		if len(s.young) != 1 {
+			t.Errorf("%d tokens are held", len(s.young))
 		}
 	})
 }

@@ -23,7 +23,7 @@ var statuses = map[string]int{
 // or Authenticate themselves.
 func (v *Verifier) WriteError(w http.ResponseWriter, err error) {
 	var refusal *Error
-	if !errors.As(err, &refusal) {
+	if !errors.As(err, &refusal) || statuses[refusal.Code] == 0 {
 		refusal = ErrUnavailable
 	}
 	body := map[string]string{"error": "unauthorized", "error_description": refusal.Description}

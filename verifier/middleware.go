@@ -56,11 +56,7 @@ func (v *Verifier) Authenticate(r *http.Request, requirement Requirement) (*Clai
 		v.observe(err, false, nil)
 		return nil, withScope(err, requirement)
 	}
-	claims, err := v.verify(r.Context(), token, requirement)
-	if err == nil && tokenInBody(r) { // after the token: nobody's body is read for nothing
-		return nil, invalidRequest("there is an access token in the Authorization header and one in the body")
-	}
-	return claims, err
+	return v.verify(r.Context(), token, requirement, r)
 }
 
 // withScope lets a challenge without an error say which scope to ask for.

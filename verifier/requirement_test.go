@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -90,11 +91,36 @@ func TestTokenInForm(t *testing.T) {
 			t.Errorf("%.30q: %d %s", body, w.Code, w.Body)
 		}
 	}
+	// Metrics hear of it.
+	var observed verifier.Observation
+	watched, err := verifier.New(t.Context(), verifier.Config{Issuer: issuer.URL, Audience: audience, Observe: func(o verifier.Observation) { observed = o }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := httptest.NewRequest("POST", "/", strings.NewReader("access_token="+token))
+	twice.Header.Set("Authorization", "Bearer "+token)
+	twice.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if w := ask(watched.Require(), twice); w.Code != 400 || observed.Reason != verifier.BadRequest {
+		t.Errorf("%d, observed as %q", w.Code, observed.Reason)
+	}
 	// Alone, a token in the body is none.
 	r := httptest.NewRequest("POST", "/", strings.NewReader("access_token="+token))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if w := ask(v.Require(), r); w.Code != 401 {
 		t.Errorf("a token in the body: %d", w.Code)
+	}
+}
+
+// Whatever error a handler passes on, the request is refused.
+func TestWriteErrorOfOthers(t *testing.T) {
+	issuer := verifiertest.New(t)
+	v := issuer.Verifier(t, audience)
+	for _, err := range []error{io.EOF, &verifier.Error{Code: "of_their_own", Description: "x"}, fmt.Errorf("wrapped: %w", &verifier.Error{Code: "of_their_own"})} {
+		w := httptest.NewRecorder()
+		v.WriteError(w, err)
+		if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+			t.Errorf("%v: %d", err, w.Code)
+		}
 	}
 }
 

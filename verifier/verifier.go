@@ -153,13 +153,17 @@ func checkURL(name, text string) error {
 // Verify returns the claims of an access token that is valid here and now, else an
 // *Error. The claims are the caller's own.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
-	return v.verify(ctx, token, Requirement{})
+	return v.verify(ctx, token, Requirement{}, nil)
 }
 
-func (v *Verifier) verify(ctx context.Context, token string, requirement Requirement) (*Claims, error) {
+// verify takes the request that the token came with, if it is known.
+func (v *Verifier) verify(ctx context.Context, token string, requirement Requirement, r *http.Request) (*Claims, error) {
 	e, cached, err := v.valid(ctx, token, requirement.WhenStale)
 	if err == nil {
 		err = requirement.Check(&e.claims)
+	}
+	if err == nil && r != nil && tokenInBody(r) { // after the token: nobody's body is read for nothing
+		err = invalidRequest("there is an access token in the Authorization header and one in the body")
 	}
 	if err != nil {
 		v.observe(err, cached, nil)
@@ -193,7 +197,8 @@ func (v *Verifier) valid(ctx context.Context, token string, policy WhenStale) (e
 	}
 	if v.cache != nil {
 		if err == nil && !cached {
-			v.cache.put(strings.Clone(token), e) // it may be a part of all the request's headers
+			e.token = strings.Clone(token)
+			v.cache.put(e)
 		} else if err != nil && cached && !errors.Is(err, ErrUnavailable) {
 			v.cache.remove(token)
 		}

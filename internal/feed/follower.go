@@ -133,7 +133,9 @@ func (f *Follower) Apply(raw string, received time.Time, verify Verify) (Frame, 
 	}
 	f.Set.Add(frame.Revoked)
 	f.cursor, f.asOf = frame.Cursor, frame.AsOf
-	f.confirm(received)
+	if frame.AsOf >= 0 {
+		f.confirm(received)
+	}
 	return frame, nil
 }
 

@@ -282,6 +282,34 @@ func TestClockSteps(t *testing.T) {
 	})
 }
 
+// A connection may begin with more than one frame holds. What is fresh before the last
+// of them would lack revocations, also where the server has just started.
+func TestFirstFramesOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t)
+		f := NewFollower(issuerName)
+		if err := f.Load(i.snapshot(), i.verify); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond) // so long the server runs
+		f.Connect("n", time.Now())
+		first := i.frame(NewEntry(Grant, "other", time.Hour, 0))
+		first.Nonce, first.Clock, first.AsOf = "n", i.clock(), -1
+		if _, err := f.Apply(i.sign(FrameType, first), time.Now(), i.verify); err != nil {
+			t.Fatal(err)
+		}
+		if f.Fresh(time.Now()) {
+			t.Error("fresh, and the rest is still to come")
+		}
+		if _, err := f.Apply(i.sign(FrameType, i.frame(NewEntry(Grant, claims.GrantID, time.Hour, 0))), time.Now(), i.verify); err != nil {
+			t.Fatal(err)
+		}
+		if !f.Fresh(time.Now()) || !revoked(f) {
+			t.Error("not fresh after the last of them")
+		}
+	})
+}
+
 // asAfterSleep returns t as a machine reads it that slept for d before: the monotonic
 // clock stood still.
 func asAfterSleep(t time.Time, d time.Duration) time.Time {

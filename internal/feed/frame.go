@@ -44,6 +44,7 @@ type Frame struct {
 	Cursor Cursor `json:"cursor"`
 	// AsOf is an instant: every revocation that was acknowledged before it is in the
 	// frames up to this one. It stands still while the server cannot read its store.
+	// Below zero it is no instant: more frames follow at once, and one of them has it.
 	AsOf    int64   `json:"as_of"`
 	Revoked Entries `json:"revoked,omitempty"`
 	// Ack asks followers that hold a lease to acknowledge the cursor at once.
