@@ -50,6 +50,7 @@ func (s *Server) adminCalls() map[string]adminCall {
 		"/key/algorithm/add":    call(s.adminKeyAlgorithmAdd),
 		"/key/algorithm/retire": call(s.adminKeyAlgorithmRetire),
 		"/key/rewrap":           call(s.adminKeyRewrap),
+		"/token/show":           call(s.adminTokenShow),
 		"/backup":               call(s.adminBackup),
 	}
 }

@@ -19,13 +19,15 @@ import (
 // file, at a URL, or where the issuer's metadata says.
 func findKeys(ctx context.Context, issuer, jwks string) (found []intake.Key, where string, err error) {
 	if jwks == "" {
-		if jwks, err = discoverJWKS(ctx, issuer); err != nil {
+		metadata, err := discover(ctx, issuer)
+		if err != nil {
 			return nil, "", err
 		}
+		jwks = metadata.JWKS
 	}
 	var body []byte
 	if strings.Contains(jwks, "://") {
-		body, err = fetch(ctx, jwks)
+		body, err = fetch(ctx, jwks, intake.MaxKeySet)
 	} else {
 		body, _, err = readFile(jwks, intake.MaxKeySet)
 	}
@@ -42,33 +44,36 @@ func findKeys(ctx context.Context, issuer, jwks string) (found []intake.Key, whe
 	return found, jwks, nil
 }
 
-// discoverJWKS asks the issuer's metadata (RFC 8414 §3) for the URL of the key set.
-func discoverJWKS(ctx context.Context, issuer string) (string, error) {
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return "", fmt.Errorf("--issuer %q is not a URL", issuer)
-	}
-	u.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/")
-	body, err := fetch(ctx, u.String())
-	if err != nil {
-		return "", fmt.Errorf("reading the issuer's metadata: %w", err)
-	}
-	var metadata struct {
-		Issuer string `json:"issuer"`
-		JWKS   string `json:"jwks_uri"`
-	}
-	if err := json.Unmarshal(body, &metadata); err != nil {
-		return "", fmt.Errorf("the metadata at %s is not JSON", u)
-	}
-	if metadata.Issuer != issuer { // RFC 8414 §3.3
-		return "", fmt.Errorf("the metadata at %s is of issuer %q, not of %q", u, metadata.Issuer, issuer)
-	}
-	return metadata.JWKS, nil
+// issuerMetadata is what is looked up of an issuer.
+type issuerMetadata struct {
+	Issuer      string `json:"issuer"`
+	JWKS        string `json:"jwks_uri"`
+	Revocations string `json:"revocations_endpoint"`
 }
 
-// fetch gets a small document: over https, or from this machine, and without
+// discover asks for the issuer's metadata (RFC 8414 §3).
+func discover(ctx context.Context, issuer string) (metadata issuerMetadata, err error) {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return metadata, fmt.Errorf("--issuer %q is not a URL", issuer)
+	}
+	u.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/")
+	body, err := fetch(ctx, u.String(), intake.MaxKeySet)
+	if err != nil {
+		return metadata, fmt.Errorf("reading the issuer's metadata: %w", err)
+	}
+	if err := json.Unmarshal(body, &metadata); err != nil {
+		return metadata, fmt.Errorf("the metadata at %s is not JSON", u)
+	}
+	if metadata.Issuer != issuer { // RFC 8414 §3.3
+		return metadata, fmt.Errorf("the metadata at %s is of issuer %q, not of %q", u, metadata.Issuer, issuer)
+	}
+	return metadata, nil
+}
+
+// fetch gets a document of limit bytes at most: over https, or from this machine, and without
 // following redirects.
-func fetch(ctx context.Context, location string) ([]byte, error) {
+func fetch(ctx context.Context, location string, limit int64) ([]byte, error) {
 	u, err := url.Parse(location)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("%q is not an absolute URL", location)
@@ -94,9 +99,9 @@ func fetch(ctx context.Context, location string) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answered %s", location, response.Status)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, intake.MaxKeySet+1))
-	if err == nil && len(body) > intake.MaxKeySet {
-		err = fmt.Errorf("%s answered more than %d bytes", location, intake.MaxKeySet)
+	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = fmt.Errorf("%s answered more than %d bytes", location, limit)
 	}
 	return body, err
 }

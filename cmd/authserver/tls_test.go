@@ -7,10 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +91,14 @@ func TestTokenCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := body["access_token"].(string)
+	eventually(t, "the log of revocations is read", func() bool {
+		response, err := http.Get(base + "/revocations")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode == 200
+	})
 	for _, test := range []struct {
 		args []string
 		want string
@@ -96,8 +107,9 @@ func TestTokenCommands(t *testing.T) {
 		{[]string{"token", "inspect", "-"}, "Nothing of this was verified", true},
 		{[]string{"token", "inspect", "-", "-o", "json"}, `"verified":false`, true},
 		{[]string{"token", "inspect", "-", "-o", "xml"}, "allowed are text and json", false},
-		{[]string{"token", "verify", "-", "--issuer", base, "--audience", demoAudience}, "valid; whether it was revoked", true},
-		{[]string{"token", "verify", "-", "--issuer", base, "--audience", "https://other.example.com"}, `failed       audience   aud is ["http://localhost:8081"]`, false},
+		{[]string{"token", "verify", "-", "--issuer", base, "--audience", demoAudience}, "passed       revocation  not revoked, by the issuer's feed\n\nvalid\n", true},
+		{[]string{"token", "verify", "-", "--issuer", base, "--audience", demoAudience, "--config", "data/none.yaml"}, "the server was asked, and did not say", true},
+		{[]string{"token", "verify", "-", "--issuer", base, "--audience", "https://other.example.com"}, `failed       audience    aud is ["http://localhost:8081"]`, false},
 		{[]string{"token", "verify", "-"}, "--issuer or --jwks is required", false},
 		{[]string{"token", "verify"}, "takes 1 argument, 0 given", false},
 		{[]string{"token", "frob"}, `unknown verb "frob"`, false},
@@ -115,4 +127,62 @@ func TestTokenCommands(t *testing.T) {
 			t.Errorf("%v: %v\n%s", test.args, err, output)
 		}
 	}
+}
+
+// token verify says that a token was revoked; on the server's machine also what ended
+// it, when and why.
+func TestTokenVerifyTellsRevocations(t *testing.T) {
+	c, issuer := operatedServer(t, "")
+	tokens := func() map[string]any {
+		_, body, err := postForm(t, issuer+"/token", "fixed", "0123456789abcdef0123456789abcdef",
+			tokenForm("password", "username", "alice", "password", "wonderland"))
+		if err != nil || body["access_token"] == nil {
+			t.Fatal(body, err)
+		}
+		return body
+	}
+	verify := func(token any, args ...string) (string, int) {
+		asking := c
+		asking.stdin = token.(string)
+		stdout, stderr, status := asking.run(append([]string{"token", "verify", "-", "--issuer", issuer, "--audience", "https://api.example.com"}, args...)...)
+		return stdout + stderr, status
+	}
+	says := func(said string, status, want int, texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if !regexp.MustCompile(text).MatchString(said) || status != want {
+				t.Errorf("exit status %d, wanted %d and %s:\n%s", status, want, text, said)
+			}
+		}
+	}
+	first := tokens()
+	said, status := verify(first["access_token"], "--config", "authserver.yaml")
+	says(said, status, 0, `passed       revocation  not revoked, by the server's log`, `passed       key         kid .*; it is (active|signing), activated 20`)
+	var grants []struct {
+		GrantID string `json:"grant_id"`
+	}
+	c.json(&grants, "grant", "list", "--user", "alice")
+	c.json(new(any), "grant", "revoke", "--yes", "--reason", "lost laptop", "--", grants[0].GrantID)
+	c.json(new(any), "grant", "revoke", "--yes", "--reason", "all of it", "--user", "alice")
+	said, status = verify(first["access_token"], "--socket", "data/admin.sock")
+	says(said, status, 1, `failed       revocation  its grant was revoked \d+s ago, at 20\d\d-\S+Z \(lost laptop\); everything of its user was revoked \d+s ago, at 20\d\d-\S+Z \(all of it\)`)
+	eventually(t, "the feed tells it", func() bool {
+		said, status = verify(first["access_token"])
+		return status == 1
+	})
+	says(said, status, 1, `failed       revocation  its grant was revoked, by the issuer's feed; the running server knows when and why`)
+	response, err := http.Get(issuer + "/.well-known/jwks.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	set, err := io.ReadAll(response.Body)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(c.directory, "jwks.json"), set, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, status = verify(first["access_token"], "--jwks", "jwks.json")
+	says(said, status, 0, `not checked  revocation  the key set is a file, so nothing is fetched`, `nothing failed, but not everything was checked`)
 }

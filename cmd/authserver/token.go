@@ -35,14 +35,16 @@ func newTokenCommand() *cobra.Command {
 	verify := &cobra.Command{
 		Use:   "verify TOKEN|- --issuer URL --audience ID",
 		Short: "Verify an access token as a resource server would, check by check",
-		Long: "Fetches the issuer's keys, verifies an access token offline and lists each check with\n" +
-			"its result. The token is not sent anywhere. Exits with 1 when a check fails. Checks that\n" +
-			"lack a flag are listed as not checked. Give - and the token on standard input: other\n" +
-			"users of the machine see arguments.",
-		Example: "  echo \"$TOKEN\" | authserver token verify - --issuer http://localhost:8080 --audience http://localhost:8081",
-		Args:    arguments(1),
+		Long: "Fetches the issuer's keys and its revocations, verifies an access token and lists each check\n" +
+			"with its result. The token is not sent anywhere. On the server's machine, --config or --socket asks\n" +
+			"the running server for the state of the token's key, and for when and why it was revoked. Exits\n" +
+			"with 1 when a check fails. Checks that lack a flag are listed as not checked. Give - and the token on\n" +
+			"standard input: other users of the machine see arguments.",
+		Example: "  echo \"$TOKEN\" | authserver token verify - --issuer http://localhost:8080 --audience http://localhost:8081\n" +
+			"  echo \"$TOKEN\" | authserver token verify - --issuer https://auth.example.com --config authserver.yaml",
+		Args: arguments(1),
 	}
-	verifyOutput := outputFlag(verify)
+	server := operated(verify)
 	verify.Flags().StringVar(&from.issuer, "issuer", "", "the issuer identifier that the token must have")
 	verify.Flags().StringVar(&from.audience, "audience", "", "the resource identifier that the token must be meant for")
 	verify.Flags().StringVar(&from.jwks, "jwks", "", "URL or file of the key set (found through the issuer's metadata)")
@@ -54,7 +56,10 @@ func newTokenCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return verifyToken(command.Context(), command.OutOrStdout(), from, raw, *verifyOutput)
+		if server.socket != "" || server.config != "" {
+			from.server = server
+		}
+		return verifyToken(command.Context(), command.OutOrStdout(), from, raw, *server.output)
 	}
 	return group("token", "Look into tokens", "  echo \"$TOKEN\" | authserver token inspect -", inspect, verify)
 }

@@ -103,6 +103,16 @@ func SubjectsOf(kid string, claims *accesstoken.Claims) Subjects {
 	return s
 }
 
+// EndedBy reports whether an entry ends the token, and at which level.
+func (s Subjects) EndedBy(e Entry) (Level, bool) {
+	for i, key := range s.keys {
+		if key != 0 && key == e.Key && s.issuedAt <= e.Before {
+			return levels[i], true
+		}
+	}
+	return "", false
+}
+
 // seconds fits a time in seconds since 1970 into 32 bits.
 func seconds(t int64) uint32 { return uint32(min(max(t, 0), always)) }
 

@@ -74,7 +74,7 @@ var arrows = []room{
 	{path: "authserver/login", imports: []string{"authserver", languages, components, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
-	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken",
+	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken", "internal/feed",
 		"internal/intake", cobra, yamlModule, terminal, prometheus, "golang.org/x/sys/unix"}, tests: []string{"internal/redistest", "authserver/authservertest", "github.com/creack/pty"}},
 	{path: "resource-example", imports: []string{"verifier", "golang.org/x/oauth2"}, tests: []string{"authserver", "internal/browsertest", "authserver/authservertest", "verifier/verifiertest"}},
 }
