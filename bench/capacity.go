@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,9 @@ func measureCapacity(s settings) error {
 		name  string
 		redis []string
 	}{{"embedded", nil}, {"Redis everysec", process.Everysec}} {
+		if !strings.Contains(kind.name, s.stores) {
+			continue
+		}
 		for _, live := range []int{0, s.live} {
 			if err := measureFull(s, kind.name, kind.redis, live, table); err != nil {
 				return fmt.Errorf("%s, %d grants: %w", kind.name, live, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"authserver/bench/internal/load"
@@ -24,6 +25,9 @@ func measureEnding(s settings) error {
 		name  string
 		redis []string
 	}{{"embedded", nil}, {"Redis everysec", process.Everysec}} {
+		if !strings.Contains(kind.name, s.stores) {
+			continue
+		}
 		if err := measureEnd(s, kind.name, kind.redis, table); err != nil {
 			return fmt.Errorf("%s: %w", kind.name, err)
 		}

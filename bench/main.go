@@ -44,6 +44,7 @@ type settings struct {
 	live    int
 
 	operations string
+	stores     string
 }
 
 // tables are what can be measured.
@@ -69,6 +70,7 @@ func main() {
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
 	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
+	flag.StringVar(&s.stores, "stores", "", "part of the names of the stores of the tables starts, capacity and ending: embedded, Redis; all when empty")
 	only := flag.String("only", "operations,instances,starts,signins,pages,capacity,ending", "tables to measure")
 	flag.Parse()
 	if err := run(s, strings.Split(*only, ",")); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"authserver/bench/internal/load"
@@ -20,6 +21,9 @@ func measureStarts(s settings) error {
 		name  string
 		redis []string
 	}{{"embedded", nil}, {"Redis everysec", process.Everysec}} {
+		if !strings.Contains(kind.name, s.stores) {
+			continue
+		}
 		var answer, token, idle, clients, peak [2]report.Samples // of first starts and of later ones
 		for range s.rounds {
 			if err := measureStart(s, kind.redis, &answer, &token, &idle, &clients, &peak); err != nil {
