@@ -21,6 +21,16 @@ type Sentinels struct {
 // returns when each knows all others.
 func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
 	t.Helper()
+	return StartSentinelsWith(t, []string{
+		"sentinel monitor primary 10.0.0.1 6379 2", // two must agree that it is gone
+		"sentinel down-after-milliseconds primary 3000", "sentinel failover-timeout primary 5000",
+	}, replicas, args...)
+}
+
+// StartSentinelsWith is StartSentinels with the lines of a sentinel.conf, for a primary
+// at 10.0.0.1:6379.
+func StartSentinelsWith(t testing.TB, config []string, replicas int, args ...string) *Sentinels {
+	t.Helper()
 	primary := Start(t, args...)
 	host, port, _ := strings.Cut(primary.Addr, ":")
 	all := &Sentinels{Servers: []*Server{primary}}
@@ -28,7 +38,7 @@ func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
 		all.Servers = append(all.Servers, Start(t, append(args, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")...))
 	}
 	for range 3 {
-		all.watching = append(all.watching, startSentinel(t, primary))
+		all.watching = append(all.watching, startSentinel(t, primary, config))
 	}
 	for _, replica := range all.Servers[1:] {
 		await(t, "a replica does not follow its primary", func() bool { return strings.Contains(replica.ask("INFO replication"), "master_link_status:up") })
@@ -40,14 +50,13 @@ func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
 	return all
 }
 
-// startSentinel runs one Sentinel. Two must agree that the primary is gone.
-func startSentinel(t testing.TB, primary *Server) *Server {
+func startSentinel(t testing.TB, primary *Server, lines []string) *Server {
 	t.Helper()
 	host, port, _ := strings.Cut(primary.Addr, ":")
 	s := &Server{Addr: FreeAddress(t), t: t, dir: t.TempDir()}
 	_, own, _ := strings.Cut(s.Addr, ":")
-	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor primary %s %s 2\n"+
-		"sentinel down-after-milliseconds primary 3000\nsentinel failover-timeout primary 5000\n", own, s.dir, host, port)
+	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\n", own, s.dir)
+	config += strings.ReplaceAll(strings.Join(lines, "\n"), "10.0.0.1 6379", host+" "+port) + "\n"
 	path := filepath.Join(s.dir, "sentinel.conf") // Sentinel writes what it learns into it
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

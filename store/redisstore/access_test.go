@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,7 @@ func everyCall(t *testing.T, options redisstore.Options) error {
 	defer s.Close()
 	ctx, later := t.Context(), time.Now().Add(time.Hour)
 	_, counted := s.Add(ctx, "counter", 1, time.Hour)
+	s.Delete(ctx, "record") // of a call before
 	created := s.Create(ctx, "record", nil, later)
 	_, swapped := s.Swap(ctx, "record", 1, nil, later)
 	linked := errors.Join(s.Link(ctx, "index", "member", later), s.Unlink(ctx, "index", "member"))
@@ -128,5 +130,50 @@ func everyCall(t *testing.T, options redisstore.Options) error {
 	_, appended := s.Append(ctx, "log", []byte("event"), time.Hour)
 	_, read := s.Get(ctx, "record", "other")
 	_, told := s.Tail(ctx, "log", 0, 0)
-	return errors.Join(counted, created, swapped, linked, appended, read, told, s.Delete(ctx, "record"), s.Ping(ctx))
+	_, asked := s.Clock(ctx)
+	return errors.Join(asked, counted, created, swapped, linked, appended, read, told, s.Delete(ctx, "record"), s.Ping(ctx))
+}
+
+// The recipes of docs/operating.md, as they are written there, give what they promise.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	user := strings.Replace(redistest.Recipe(t, "user authserver on "), "#<sha256>", ">secret", 1)
+	if err := os.WriteFile(filepath.Join(directory, "users.acl"), []byte(user+" +wait +cluster|slots\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	each := redistest.Settings(redistest.Block(t, "# redis.conf"), directory)
+	replicated := append(slices.Clone(each), redistest.Settings(redistest.Block(t, "# redis.conf, with replicas, besides"), directory)...)
+	for name, recipe := range map[string]struct {
+		start      func(t *testing.T) string
+		durability string
+	}{
+		"one": {func(t *testing.T) string { return redistest.Start(t, each...).URL() }, redisstore.Fsync},
+		"Sentinel": {func(t *testing.T) string {
+			return redistest.StartSentinelsWith(t, redistest.Block(t, "# sentinel.conf"), 2, replicated...).URL()
+		}, redisstore.Replicated},
+		"Cluster": {func(t *testing.T) string {
+			cluster := append(slices.Clone(replicated), redistest.Settings(redistest.Block(t, "# redis.conf, of a Cluster, besides"), directory)...)
+			return redistest.StartCluster(t, 1, cluster...).URL()
+		}, redisstore.Replicated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log strings.Builder
+			options := redisstore.Options{URL: strings.Replace(recipe.start(t), "://", "://authserver:secret@", 1), Timeout: 10 * time.Second,
+				Logger: slog.New(slog.NewTextHandler(&log, nil)), Durability: recipe.durability}
+			for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+				err := everyCall(t, options)
+				if err == nil {
+					break
+				}
+				if time.Now().After(deadline) { // before: replicas that lag on a busy machine
+					t.Fatal(err)
+				}
+			}
+			if strings.Contains(log.String(), "level=WARN") {
+				t.Errorf("the log warns: %s", log.String())
+			}
+		})
+	}
 }
