@@ -7,7 +7,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint pages build bench bench-quick bench-build chaos soak screenshots fuzz clean
+.PHONY: test setup lint pages build bench bench-quick bench-build chaos soak screenshots fuzz simulate vulnerabilities clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -83,6 +83,10 @@ fuzz:
 			(cd "$$(dirname "$$file")" && go test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=10x .) || exit 1; \
 		done; \
 	done
+
+# vulnerabilities looks for known ones in what is called; it asks vuln.go.dev.
+vulnerabilities:
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
 # simulate lets 12,000 random histories of rotations and operators go by.
 simulate:
