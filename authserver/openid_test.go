@@ -118,6 +118,10 @@ func TestIDTokenHint(t *testing.T) {
 	b := signedIn(t, s)
 	tokens := b.exchange("web", b.code())
 	hint := tokens.text("id_token")
+	// ATTACKS RT-15: it is no refresh token.
+	if a := b.exchange("web", "-", "grant_type", "refresh_token", "refresh_token", hint); a.text("error") != "invalid_grant" {
+		t.Errorf("an ID token for a refresh token: %v", a.body)
+	}
 	none := func(pairs ...string) string {
 		return b.send("GET", authorizeURL(append(pairs, "prompt", "none")...), nil).query.Get("error")
 	}
