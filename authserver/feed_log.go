@@ -179,6 +179,13 @@ func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 		if first && r.Subject != "" { // who ended it may have been killed before it had deleted all
 			f.finishing.addSubject(r.Subject, epoch{NotBefore: r.Before, number: r.Epoch})
 		}
+		// What another instance has ended is asked for anew, not believed for its second.
+		if r.Subject != "" {
+			f.server.users.changed(r.Subject)
+		}
+		if r.Client != "" {
+			f.server.clients.changed(r.Client)
+		}
 		f.set.Add(entries)
 		f.unsent = append(f.unsent, step{feed.CursorOf(uint64(event.Position), event.Value), entries, r.Fence != ""})
 		f.read.position = max(f.read.position, event.Position)

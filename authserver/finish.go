@@ -19,7 +19,7 @@ const (
 
 // finisher deletes grants that the log has ended. Whoever logged it does so as
 // well, unless it was killed in between or had no answer, or there were very many. It is
-// in no hurry, and nobody who reads the log waits for it: see loggedAsEnded.
+// in no hurry, and nobody who reads the log waits for it: see endedByLog.
 type finisher struct {
 	mu       sync.Mutex
 	ended    []string         // keys; those beyond maxUnfinished wait for the log to be read again, after a restart

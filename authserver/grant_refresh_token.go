@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"authserver/internal/accesstoken"
 	"authserver/store"
 )
 
@@ -54,7 +55,9 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 		return Authorization{}, err
 	}
 	// Who ended it may have been killed before its record was gone.
-	if s.loggedAsEnded(claims.GrantID) {
+	if ended, err := s.endedByLog(ctx, accesstoken.Claims{GrantID: claims.GrantID}); err != nil {
+		return Authorization{}, err
+	} else if ended {
 		return Authorization{}, errGrantEnded.because(errors.New("the log says that it has ended"))
 	}
 	grant, record, outcome, err := g.move(ctx, c, claims)

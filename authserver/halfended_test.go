@@ -1,33 +1,100 @@
 package authserver
 
 import (
+	"encoding/json"
 	"errors"
 	"net/url"
 	"testing"
 	"time"
 
+	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
+	"authserver/internal/intake"
+	"authserver/store"
 )
 
 // A grant whose end is in the log is over, also where whoever ended it was killed
-// before the record was gone: its access tokens are dead, and so is its refresh token.
+// before the record was gone. Another instance may not have read the log as far: so
+// before anybody is told, by whichever way, the record is gone.
 func TestLoggedEndOfAGrant(t *testing.T) {
+	ctx := t.Context()
 	s := fastServer(t, 0)
-	made := bobsGrant(t, s)
-	_, raw := issued(t, s, made, 0)
-	refreshed(t, s, raw)
-	s.feed.set.Add([]feed.Entry{feed.NewEntry(feed.Grant, made.GrantID, time.Hour, 0)}) // and the record is there
-	c, err := s.clients.find(t.Context(), "web")
+	c, err := s.clients.find(ctx, "web")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = refreshTokenGrant{s}.Authorize(t.Context(), tokenRequest{client: c, form: form{url.Values{"refresh_token": {raw}}}})
-	var refused *Error
-	if !errors.As(err, &refused) || refused.Code != "invalid_grant" {
-		t.Errorf("refreshing a grant that the log ends: %v", err)
+	refresh := func(raw string) (bool, error) {
+		_, err := refreshTokenGrant{s}.Authorize(ctx, tokenRequest{client: c, form: form{url.Values{"refresh_token": {raw}}}})
+		var refused *Error
+		if errors.As(err, &refused) && refused.Code == "invalid_grant" {
+			return false, nil
+		}
+		return err == nil, err
 	}
-	_, record, err := s.grants.Get(t.Context(), made.GrantID)
-	if err != nil || record.Version != 2 {
-		t.Errorf("the grant has moved, or was gone before: %+v, %v", record, err)
+	introspectRefresh := func(raw string) (bool, error) {
+		token, err := intake.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := s.introspectRefreshToken(ctx, c, token)
+		return err == nil && answer.(introspection).Active, err
+	}
+	for name, level := range map[string]feed.Level{"its own": feed.Grant, "its session's": feed.Session} {
+		for how, ask := range map[string]func(claims accesstoken.Claims, raw string) (live bool, err error){
+			"refresh":    func(_ accesstoken.Claims, raw string) (bool, error) { return refresh(raw) },
+			"introspect": func(_ accesstoken.Claims, raw string) (bool, error) { return introspectRefresh(raw) },
+			"use": func(claims accesstoken.Claims, _ string) (bool, error) {
+				_, live, err := s.accessTokenLive(ctx, claims)
+				return live, err
+			},
+		} {
+			if level == feed.Session && how != "use" {
+				continue // a refresh token does not say which session it is of
+			}
+			t.Run(name+", "+how, func(t *testing.T) {
+				made := bobsGrant(t, s)
+				claims, raw := issued(t, s, made, 0)
+				claims.SessionID = "session of " + made.GrantID
+				if live, err := ask(claims, raw); !live || err != nil {
+					t.Fatalf("before its end: %v, %v", live, err)
+				}
+				value := made.GrantID
+				if level == feed.Session {
+					value = claims.SessionID
+				}
+				s.feed.set.Add([]feed.Entry{feed.NewEntry(level, value, time.Hour, 0)}) // and the record is there
+				if live, err := ask(claims, raw); live || err != nil {
+					t.Errorf("after its end: %v, %v", live, err)
+				}
+				if _, _, err := s.grants.Get(ctx, made.GrantID); !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("it was refused, and the record is there for another instance: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// What another instance ends of a client or a user is asked for when its log says so,
+// not when what was believed of them is a second old.
+func TestEndsAreAskedForAnew(t *testing.T) {
+	s := fastServer(t, 0)
+	for _, r := range []revocation{{Client: "web", Epoch: 1, At: 1}, {Subject: "bob", Epoch: 1, At: 1}} {
+		value, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		believed := func() bool {
+			s.clients.lookups.mu.Lock()
+			defer s.clients.lookups.mu.Unlock()
+			s.users.lookups.mu.Lock()
+			defer s.users.lookups.mu.Unlock()
+			return r.Client != "" && s.clients.lookups.answers["web"] != nil || r.Subject != "" && s.users.lookups.answers["bob"] != nil
+		}
+		if _, err := s.presumed(t.Context(), "web", "bob"); err != nil || !believed() {
+			t.Fatalf("%+v: %v", r, err)
+		}
+		if s.feed.take([]store.Event{{Position: s.feed.read.position + 1, Value: value}}, time.Now()); believed() {
+			t.Errorf("%+v was read, and what was known before is believed", r)
+		}
 	}
 }

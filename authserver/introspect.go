@@ -90,7 +90,7 @@ func (s *Server) introspectAccessToken(ctx context.Context, caller *client, toke
 
 func (s *Server) introspectRefreshToken(ctx context.Context, caller *client, token *intake.Token) (any, error) {
 	claims, err := s.readRefreshToken(token)
-	if err != nil || claims.ClientID != caller.id || s.loggedAsEnded(claims.GrantID) {
+	if err != nil || claims.ClientID != caller.id {
 		return inactive, nil
 	}
 	found, err := s.standingOf(ctx, claims.ClientID, claims.Subject, "", s.grants.Key(claims.GrantID))
@@ -101,6 +101,9 @@ func (s *Server) introspectRefreshToken(ctx context.Context, caller *client, tok
 	}
 	_, live, err := s.grantLive(found.records[0], found)
 	if err != nil || !live || found.records[0].Version != claims.Generation { // ended, or already exchanged
+		return inactive, err
+	}
+	if ended, err := s.endedByLog(ctx, accesstoken.Claims{GrantID: claims.GrantID}); err != nil || ended {
 		return inactive, err
 	}
 	return introspection{

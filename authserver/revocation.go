@@ -84,13 +84,6 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	return nil
 }
 
-// loggedAsEnded reports whether the log, as far as this instance has read it, ends a
-// grant. Its access tokens are dead by the same log, so its refresh token has to be.
-func (s *Server) loggedAsEnded(grantID string) bool {
-	_, ended := s.feed.set.Revoked(feed.SubjectsOf("", &accesstoken.Claims{GrantID: grantID}))
-	return ended
-}
-
 // endSession ends a session of a user and all its grants. No grant is made in it any more. It
 // is logged first, and the session itself ends after its grants, so that nobody who
 // repeats a call that failed half way finds the session gone and ends nothing.

@@ -102,10 +102,6 @@ type holder struct {
 // client. (A key that was revoked verifies nothing: readAccessToken has refused it.)
 // Every endpoint that takes an access token asks it.
 func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims) (h holder, live bool, err error) {
-	// The store is exact; the feed may know of what a later version ends.
-	if _, revoked := s.feed.set.Revoked(feed.SubjectsOf("", &claims)); revoked {
-		return holder{}, false, nil
-	}
 	keys := []string{s.revoked.Key(claims.ID)}
 	if !byClientItself(claims) {
 		keys = append(keys, s.grants.Key(claims.GrantID))
@@ -118,11 +114,38 @@ func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims)
 		return holder{}, false, err
 	case found.records[0].Exists():
 		return holder{}, false, nil
-	case byClientItself(claims): // no grant stands behind it
-		return holder{}, claims.ClientEpoch >= found.epoch.number && claims.IssuedAt > s.notBefore(), nil
 	}
-	grant, live, err := s.grantLive(found.records[1], found)
-	return holder{found.user, grant}, live, err
+	if byClientItself(claims) { // no grant stands behind it
+		live = claims.ClientEpoch >= found.epoch.number && claims.IssuedAt > s.notBefore()
+	} else if h.grant, live, err = s.grantLive(found.records[1], found); err != nil {
+		return holder{}, false, err
+	}
+	if live {
+		var ended bool
+		ended, err = s.endedByLog(ctx, claims)
+		live = !ended && err == nil
+	}
+	h.user = found.user
+	return h, live, err
+}
+
+// endedByLog reports whether the log of revocations, as far as this instance has read
+// it, ends a token that lives by the store. That may know of what a later version ends;
+// or whoever is ending the grant has logged that, and has not deleted its record yet.
+// Another instance may not have read as far, so the record is deleted here before
+// anybody is told that it is over: else it would be over here and be refreshed there.
+func (s *Server) endedByLog(ctx context.Context, claims accesstoken.Claims) (bool, error) {
+	level, ended := s.feed.set.Revoked(feed.SubjectsOf("", &claims))
+	if !ended || claims.GrantID == "" {
+		return ended, nil
+	}
+	switch level {
+	case feed.Grant, feed.Session, feed.SubjectEpoch, feed.ClientEpoch: // the others leave the grant
+		if err := s.finish(ctx, []string{s.grants.Key(claims.GrantID)}); err != nil {
+			return true, unavailable(fmt.Errorf("ending a grant: %w", err))
+		}
+	}
+	return true, nil
 }
 
 // grantLive returns the grant in a record and whether it lives in the epochs of those
