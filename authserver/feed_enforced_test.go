@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -215,6 +216,35 @@ func TestEnforcedUnread(t *testing.T) {
 	s := insideServer(t, nil, keys.MasterKey{}) // does not run
 	if e, err := s.enforced(t.Context()); err == nil {
 		t.Errorf("the log was not read: %s", e)
+	}
+}
+
+// An instance that stops has given out leases that live on for up to a second. Until they
+// are over, whoever asks the others is not told that its verifiers enforce anything.
+func TestEnforcedBesideAnInstanceThatStops(t *testing.T) {
+	_, instance := onRedis(t, nil)
+	a, b := instance(), instance()
+	registered := func() bool {
+		others, err := a.feed.others(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(others, b.feed.stream)
+	}
+	follow(t, b, "mute", "")
+	if !registered() {
+		t.Fatal("an instance that has given out a lease is not known")
+	}
+	ended, stop := context.WithCancel(t.Context())
+	stop()
+	if b.feed.stayRegistered(ended); !registered() {
+		t.Error("an instance has stopped, its lease lives, and nobody knows of it any more")
+	}
+	b.feed.leases.mu.Lock()
+	clear(b.feed.leases.held)
+	b.feed.leases.mu.Unlock()
+	if b.feed.stayRegistered(ended); registered() {
+		t.Error("an instance without leases has stopped, and others still wait for it")
 	}
 }
 

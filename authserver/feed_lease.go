@@ -76,6 +76,13 @@ func (l *leases) hold(one *lease) {
 	l.joined++
 }
 
+// any reports whether there is a lease that has not run out.
+func (l *leases) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.held) > 0
+}
+
 // leave forgets a connection; its lease when that has run out.
 func (f *revocationFeed) leave(r *http.Request, l *lease) {
 	f.leases.mu.Lock()
@@ -201,18 +208,20 @@ func (f *revocationFeed) register(ctx context.Context) error {
 	return nil
 }
 
-// stayRegistered repeats that until ctx ends, and takes it back then.
+// stayRegistered repeats that until ctx ends, and takes it back then: unless a verifier
+// may still believe in what it was told here, and whoever waits for all verifiers has to
+// wait for its lease to end.
 func (f *revocationFeed) stayRegistered(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, registeredAgain)
-		f.leases.mu.Lock()
-		any := len(f.leases.held) > 0
-		f.leases.mu.Unlock()
-		if any {
+		if f.leases.any() {
 			if err := f.register(ctx); err != nil && !errors.Is(err, context.Canceled) {
 				f.server.log.Warn("this instance could not be registered for the feed", "error", err)
 			}
 		}
+	}
+	if f.leases.any() {
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
