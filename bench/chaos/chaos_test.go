@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -70,16 +71,71 @@ func TestManyUnanswered(t *testing.T) {
 	}
 }
 
-func TestTwoSuccessors(t *testing.T) {
-	h := newHistory(1, "test", window)
-	for _, successor := range []string{"a", "a"} {
-		h.succeeded("token", successor)
+func got(c call, successor string) call { c.Got = successor; return c }
+
+func signed(c call, kid string) call { c.Key = kid; return c }
+
+// Each invariant is seen to be broken, and to hold; what could not be broken is not
+// observed.
+func TestInvariants(t *testing.T) {
+	born := birth{Grant: 0, Client: "web", Session: "s", Start: 0, End: 1e6}
+	coded := birth{Grant: 0, Client: "web", Code: true, Start: 0, End: 2e6}
+	ended := ending{Client: "web", Start: 10e6, End: 11e6, Outcome: ok}
+	set := func(ms int64, kids ...string) keySet {
+		return keySet{Start: ms * 1e6, End: (ms + 1) * 1e6, MaxAge: 1e9, Keys: kids}
 	}
-	if len(h.Violations) > 0 {
-		t.Error(h.Violations)
-	}
-	if h.succeeded("token", "b"); len(h.Violations) != 1 {
-		t.Error(h.Violations)
+	keyEnd := ending{Key: "k", Start: 10e6, End: 11e6, Outcome: ok}
+	for name, c := range map[string]struct {
+		h        *history
+		n        int
+		observed bool
+		broken   bool
+	}{
+		"nothing":                                    {&history{}, 1, false, false},
+		"a client's end is forgotten":                {&history{Births: []birth{born}, Endings: []ending{ended}, Calls: []call{at(20, refresh, 1, ok, 2)}}, 1, true, true},
+		"a client's end holds":                       {&history{Births: []birth{born}, Endings: []ending{ended}, Calls: []call{at(20, refresh, 1, invalid, 0)}}, 1, true, false},
+		"another client's end":                       {&history{Births: []birth{born}, Endings: []ending{{Client: "other", Start: 10e6, End: 11e6, Outcome: ok}}, Calls: []call{at(20, refresh, 1, ok, 2)}}, 1, false, false},
+		"an end without an answer":                   {&history{Births: []birth{born}, Endings: []ending{{Session: "s", Start: 10e6, End: 11e6, Outcome: unknown}}, Calls: []call{at(20, refresh, 1, ok, 2), at(22, refresh, 2, invalid, 0)}}, 0, true, false},
+		"an end without an answer that goes":         {&history{Births: []birth{born}, Endings: []ending{{Session: "s", Start: 10e6, End: 11e6, Outcome: unknown}}, Calls: []call{at(20, refresh, 1, invalid, 0), at(22, refresh, 1, ok, 2)}}, 0, true, true},
+		"a verifier in its second":                   {&history{Births: []birth{born}, Endings: []ending{ended}, Calls: []call{at(900, verifyOffline, 0, active, 0)}}, 1, false, false},
+		"a verifier after its second":                {&history{Births: []birth{born}, Endings: []ending{ended}, Calls: []call{at(1100, verifyOffline, 0, active, 0)}}, 1, true, true},
+		"a verifier after enforcement":               {&history{Births: []birth{born}, Endings: []ending{{Client: "web", Start: 10e6, End: 11e6, Outcome: ok, Enforced: true}}, Calls: []call{at(20, verifyOffline, 0, active, 0)}}, 1, true, true},
+		"a code that is redeemed twice":              {&history{Births: []birth{coded}, Calls: []call{got(at(0, exchange, 0, ok, 1), "a"), got(at(4, exchange, 0, ok, 1), "b")}}, 2, true, true},
+		"a code that is redeemed twice, once lost":   {&history{Births: []birth{coded}, Calls: []call{got(at(0, exchange, 0, unknown, 0), "a"), got(at(4, exchange, 0, ok, 1), "b")}}, 2, true, true},
+		"a code that is replayed":                    {&history{Births: []birth{coded}, Calls: []call{got(at(0, exchange, 0, ok, 1), "a"), at(4, exchange, 0, invalid, 0), at(6, refresh, 1, invalid, 0)}}, 2, true, false},
+		"a replay that ends nothing":                 {&history{Births: []birth{coded}, Calls: []call{got(at(0, exchange, 0, ok, 1), "a"), at(4, exchange, 0, invalid, 0), at(6, refresh, 1, ok, 2)}}, 0, true, true},
+		"a code that is refused":                     {&history{Births: []birth{coded}, Calls: []call{at(0, exchange, 0, invalid, 0)}}, 0, true, true},
+		"two that are at it":                         {&history{Births: []birth{coded}, Calls: []call{{Kind: exchange, Outcome: invalid, Start: 0, End: 9e6}, {Kind: exchange, Outcome: invalid, Start: 1e6, End: 8e6}}}, 0, true, false},
+		"one successor":                              {&history{Calls: []call{got(at(0, refresh, 1, ok, 2), "a"), got(at(2, refresh, 1, ok, 2), "a")}}, 3, true, false},
+		"two successors":                             {&history{Calls: []call{got(at(0, refresh, 1, ok, 2), "a"), got(at(2, refresh, 1, unknown, 0), "b")}}, 3, true, true},
+		"signed out by a repetition":                 {&history{Calls: []call{at(0, refresh, 1, unknown, 0), at(20, refresh, 1, invalid, 0)}}, 4, true, true},
+		"theft that goes unpunished":                 {&history{Calls: []call{{Kind: refresh, Generation: 1, Theft: true, Outcome: invalid, Start: 0, End: 1}, at(20, introspectAccess, 0, active, 0)}}, 5, true, true},
+		"a key that is taken away":                   {&history{Calls: []call{got(signed(at(0, refresh, 1, ok, 2), "k"), "a")}, KeySets: []keySet{set(20, "other")}}, 6, true, true},
+		"a key that stays":                           {&history{Calls: []call{got(signed(at(0, refresh, 1, ok, 2), "k"), "a")}, KeySets: []keySet{set(20, "k", "other")}}, 6, true, false},
+		"a key that nobody can know":                 {&history{Calls: []call{got(signed(at(20, refresh, 1, ok, 2), "k"), "a")}, KeySets: []keySet{set(0, "other")}}, 7, true, true},
+		"a verifier that refuses for no reason":      {&history{Births: []birth{born}, Calls: []call{at(20, verifyOffline, 0, inactive, 0)}}, 7, true, true},
+		"a compromised key that signs":               {&history{Endings: []ending{keyEnd}, Calls: []call{got(signed(at(20, refresh, 1, ok, 2), "k"), "a")}}, 14, true, true},
+		"one that signs elsewhere, in its lease":     {&history{Lease: time.Second, Endings: []ending{{Key: "k", Instance: 1, Start: 10e6, End: 11e6, Outcome: ok}}, Calls: []call{got(signed(at(20, refresh, 1, ok, 2), "k"), "a")}}, 14, true, false},
+		"a compromised key that is published":        {&history{Endings: []ending{keyEnd}, Calls: []call{got(signed(at(0, refresh, 1, ok, 2), "k"), "a")}, KeySets: []keySet{set(1100, "k")}}, 14, true, true},
+		"a token of a compromised key":               {&history{Endings: []ending{keyEnd}, Calls: []call{signed(at(20, introspectAccess, 0, active, 0), "k")}}, 14, true, true},
+		"a token of a compromised key, as it should": {&history{Endings: []ending{keyEnd}, Calls: []call{signed(at(20, introspectAccess, 0, inactive, 0), "k")}}, 14, true, false},
+		"a kill that is not noticed":                 {&history{Kills: []int64{10e6}, Calls: []call{at(0, refresh, 1, ok, 2), at(20, refresh, 2, ok, 3)}}, 12, true, false},
+		"a kill that takes a refresh back":           {&history{Kills: []int64{10e6}, Calls: []call{at(0, refresh, 1, ok, 2), at(20, refresh, 2, invalid, 0)}}, 12, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := c.h
+			h.Window = window
+			r := h.check(time.Minute)
+			if got := r.table[c.n]; (got.Observed > 0) != c.observed && !c.broken || (got.Broken > 0) != c.broken {
+				t.Errorf("I%d: %+v, want observed %v, broken %v; violations %q", c.n, got, c.observed, c.broken, h.Violations)
+			}
+			if !c.broken && len(h.Violations) > 0 {
+				t.Errorf("violations %q", h.Violations)
+			}
+			if line := strings.Split(r.table.String(), "\n")[c.n]; strings.Contains(line, "not observed") == (c.observed || c.broken) {
+				t.Errorf("the table says %q", line)
+			}
+		})
 	}
 }
 
@@ -97,10 +153,10 @@ func TestSavedHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.Violations = nil; len(h.Violations) != 1 {
+	if len(h.Violations) != 2 { // by the model, and I1
 		t.Error(h.Violations)
 	}
-	if again.check(time.Minute); len(again.Violations) != 1 {
+	if again.check(time.Minute); len(again.Violations) != 2 {
 		t.Errorf("it breaks %q", again.Violations)
 	}
 }

@@ -187,7 +187,7 @@ func TestClocks(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 
 	t.Run("FT-32", func(t *testing.T) {
-		w, err := newWorld(binary, 1, 0, false, time.Minute, rand.New(rand.NewPCG(32, 1)))
+		w, err := newWorld(binary, 0, scenario{name: "clocks", instances: 1, window: time.Minute}, rand.New(rand.NewPCG(32, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +238,7 @@ func TestClocks(t *testing.T) {
 	})
 
 	t.Run("FT-33", func(t *testing.T) {
-		w, err := newWorld(binary, 1, 0, false, time.Minute, rand.New(rand.NewPCG(33, 1)))
+		w, err := newWorld(binary, 0, scenario{name: "clocks", instances: 1, window: time.Minute}, rand.New(rand.NewPCG(33, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +256,7 @@ func TestClocks(t *testing.T) {
 				if status, answer := pair[1].post(t, "/token", refreshBy(refresh)); status != 200 {
 					t.Errorf("%s off: a refresh at instance %d: %d %v", skew, pair[1].number, status, answer)
 				}
-				if _, err := w.verifier.Verify(t.Context(), access); err != nil {
+				if _, err := w.verifiers[accepting].Verify(t.Context(), access); err != nil {
 					t.Errorf("%s off: a resource server, a token of instance %d: %v", skew, pair[0].number, err)
 				}
 			}
@@ -276,7 +276,7 @@ func TestClocks(t *testing.T) {
 			later.set(t, time.Until(begin))
 			t.Setenv(clockFile, string(later))
 			t.Setenv("TZ", "Europe/Berlin") // where a summer begins at the last of them
-			w, err := newWorld(binary, 1, 0, true, time.Minute, rand.New(rand.NewPCG(34, 1)))
+			w, err := newWorld(binary, 0, scenario{name: "clocks", instances: 1, embedded: true, window: time.Minute}, rand.New(rand.NewPCG(34, 1)))
 			if err != nil {
 				t.Fatal(err)
 			}

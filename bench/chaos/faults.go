@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -118,7 +119,16 @@ func trouble(ctx context.Context, w *world, h *history, dice *rand.Rand) int {
 		last := time.Duration(50+dice.IntN(600)) * time.Millisecond
 		quiet := time.Duration(100+dice.IntN(500)) * time.Millisecond
 		h.fault("%s, instance %d, %s", f.name, i.number, last)
+		if strings.Contains(f.name, "kill") {
+			h.killed()
+		}
+		if strings.Contains(f.name, "Redis") {
+			w.storeTrouble.Add(1)
+		}
 		f.do(w, i, last)
+		if strings.Contains(f.name, "Redis") {
+			w.storeTrouble.Add(-1)
+		}
 		n++
 		select {
 		case <-ctx.Done():

@@ -14,10 +14,12 @@ import (
 type kind string
 
 const (
+	exchange         kind = "exchange a code"
 	refresh          kind = "refresh"
 	revoke           kind = "revoke"
 	introspectToken  kind = "introspect refresh token"
 	introspectAccess kind = "introspect access token"
+	verifyOffline    kind = "verify access token offline" // Instance is the verifier
 )
 
 // outcome is what a client knows of a call afterwards.
@@ -44,29 +46,86 @@ type call struct {
 	Generation int     `json:"generation"` // of the token that was presented
 	Outcome    outcome `json:"outcome"`
 	Successor  int     `json:"successor,omitempty"` // generation of the token in the answer
+	Got        string  `json:"got,omitempty"`       // hash of the successor, also where the client lost it
+	Key        string  `json:"kid,omitempty"`       // that signed the access token that was presented or is in the answer
+	Theft      bool    `json:"theft,omitempty"`     // an old token, by a thief
+	Contended  bool    `json:"contended,omitempty"` // another exchange of the same code is under way; filled in by check
 	Start      int64   `json:"start"`
 	End        int64   `json:"end"`
 	Instance   int     `json:"instance"`
 	Status     int     `json:"status,omitempty"`
 	Note       string  `json:"note,omitempty"`
+	OfClient   bool    `json:"-"` // the end of all of a client
 }
 
-// history is all calls of some clients on a few grants, and what else went wrong.
+// birth is the beginning of a grant, by a password or by a code.
+type birth struct {
+	Grant   int    `json:"grant"`
+	Person  int    `json:"person"`
+	Client  string `json:"client"`
+	Session string `json:"sid,omitempty"`
+	Code    bool   `json:"code,omitempty"` // its calls begin with the exchange
+	Start   int64  `json:"start"`
+	End     int64  `json:"end"` // of the answer with its tokens; never without one
+}
+
+// ending is an operator's revocation of more than one grant, or of a key.
+type ending struct {
+	Person   int     `json:"person"`
+	Client   string  `json:"client,omitempty"` // all of it
+	Session  string  `json:"sid,omitempty"`    // all of it
+	Key      string  `json:"kid,omitempty"`
+	Instance int     `json:"instance"`
+	Start    int64   `json:"start"`
+	End      int64   `json:"end"`
+	Outcome  outcome `json:"outcome"`  // ok or unknown
+	Enforced bool    `json:"enforced"` // the answer says that it is, at every verifier
+}
+
+func (e ending) String() string {
+	switch {
+	case e.Key != "":
+		return "key " + e.Key
+	case e.Client != "":
+		return "client " + e.Client
+	case e.Session != "":
+		return "session " + e.Session
+	}
+	return fmt.Sprintf("user%d", e.Person)
+}
+
+// keySet is a key set that an instance served.
+type keySet struct {
+	Instance int      `json:"instance"`
+	Start    int64    `json:"start"`
+	End      int64    `json:"end"`
+	MaxAge   int64    `json:"max_age"` // nanoseconds
+	Keys     []string `json:"kids"`
+}
+
+// history is all calls of some clients on a few grants, and what else happened.
 type history struct {
 	Seed       uint64        `json:"seed"`
 	Scenario   string        `json:"scenario"`
 	Window     time.Duration `json:"window"` // tokens.retry_window of the server
+	Lease      time.Duration `json:"lease"`  // for which an instance signs without having read the key set
 	Faults     []string      `json:"faults"`
+	Kills      []int64       `json:"kills"` // of servers and of Redis
+	Calm       int64         `json:"calm"`  // when all trouble was over
+	Births     []birth       `json:"births"`
 	Calls      []call        `json:"calls"`
-	Violations []string      `json:"violations"`
+	Endings    []ending      `json:"endings"`
+	KeySets    []keySet      `json:"key_sets"`
+	Seen       []string      `json:"seen"`       // what broke while it was recorded
+	Watched    table         `json:"watched"`    // what was looked at while it was recorded
+	Violations []string      `json:"violations"` // those, and what checking finds
 
-	mu         sync.Mutex
-	began      time.Time
-	successors map[string]string // by presented token: hash of the one successor
+	mu    sync.Mutex
+	began time.Time
 }
 
 func newHistory(seed uint64, scenario string, window time.Duration) *history {
-	return &history{Seed: seed, Scenario: scenario, Window: window, began: time.Now(), successors: make(map[string]string)}
+	return &history{Seed: seed, Scenario: scenario, Window: window, began: time.Now()}
 }
 
 func (h *history) now() int64 { return time.Since(h.began).Nanoseconds() }
@@ -83,22 +142,37 @@ func (h *history) fault(format string, args ...any) {
 	h.Faults = append(h.Faults, fmt.Sprintf("%d ms: ", time.Since(h.began).Milliseconds())+fmt.Sprintf(format, args...))
 }
 
-func (h *history) violation(format string, args ...any) {
+// violation notes that invariant n was broken.
+func (h *history) violation(n int, format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.Violations = append(h.Violations, fmt.Sprintf("%d ms: ", time.Since(h.began).Milliseconds())+fmt.Sprintf(format, args...))
+	h.Watched[n].Broken++
+	h.Seen = append(h.Seen, fmt.Sprintf("%d ms: I%d: ", time.Since(h.began).Milliseconds(), n)+fmt.Sprintf(format, args...))
 }
 
-// succeeded checks I3: all answers to one refresh token, also those that the client
-// lost, carry the same successor.
-func (h *history) succeeded(presented, successor string) {
+// watched notes that invariant n could have been broken and was not, or was: see violation.
+func (h *history) watched(n int) {
 	h.mu.Lock()
-	before := h.successors[presented]
-	h.successors[presented] = successor
-	h.mu.Unlock()
-	if before != "" && before != successor {
-		h.violation("I3: a refresh token has two successors")
-	}
+	defer h.mu.Unlock()
+	h.Watched[n].Observed++
+}
+
+func (h *history) birth(b birth) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Births = append(h.Births, b)
+}
+
+func (h *history) ending(e ending) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Endings = append(h.Endings, e)
+}
+
+func (h *history) killed() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Kills = append(h.Kills, h.now())
 }
 
 // save writes the history down, so that it can be looked at and checked again.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -27,23 +28,24 @@ type answer struct {
 	}
 }
 
-// post sends a form to one instance. A failed connection is an answer of status 0.
-func (w *world) post(i *instance, path string, form url.Values) answer {
-	return w.postFrom(0, i, path, form)
+// decision reports whether the server has said yes or no, which it only may when it knows.
+func (a answer) decision() bool {
+	return a.Status == http.StatusOK || a.Status == http.StatusBadRequest
 }
 
-// postFrom sends a form as if through a proxy, from an address of a person's own:
-// sign-ins are slowed down by address.
-func (w *world) postFrom(person int, i *instance, path string, form url.Values) answer {
+// post sends a form to one instance as if through a proxy, from an address of a
+// person's own: sign-ins are slowed down by address. A failed connection is an answer
+// of status 0. What is no decision says so (I10), and no answer holds a private key (I8).
+func (p *person) post(i *instance, path string, form url.Values) answer {
 	var a answer
 	request, err := http.NewRequest(http.MethodPost, "http://localhost:"+i.port+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return a
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("X-Forwarded-For", fmt.Sprintf("192.0.2.%d", person+1))
-	request.SetBasicAuth(process.ClientID, process.Secret)
-	response, err := w.client.Do(request)
+	request.Header.Set("X-Forwarded-For", p.address())
+	request.SetBasicAuth(p.client(), process.Secret)
+	response, err := p.world.client.Do(request)
 	if err != nil {
 		return a
 	}
@@ -52,17 +54,51 @@ func (w *world) postFrom(person int, i *instance, path string, form url.Values) 
 	if err != nil {
 		return answer{}
 	}
+	p.history.searched(body)
 	if len(body) > 0 && json.Unmarshal(body, &a.Body) != nil {
 		return answer{}
 	}
 	a.Status = response.StatusCode
+	switch {
+	case a.Status == http.StatusServiceUnavailable || a.Status == http.StatusTooManyRequests:
+		if p.history.watched(10); response.Header.Get("Retry-After") == "" {
+			p.history.violation(10, "%s was answered with %s and no Retry-After", path, response.Status)
+		}
+	case !a.decision() || a.Status == http.StatusBadRequest && a.Body.Error != "invalid_grant":
+		p.history.watched(10)
+		p.history.violation(10, "%s was answered with %s %s", path, response.Status, a.Body.Error)
+	}
 	return a
 }
+
+// searched looks for the marks of a private key in something that left the server (I8).
+func (h *history) searched(text []byte) {
+	h.watched(8)
+	for _, mark := range []string{`"d":`, "PRIVATE KEY"} {
+		if strings.Contains(string(text), mark) {
+			h.violation(8, "a private key left the server")
+		}
+	}
+}
+
+func (p *person) address() string { return fmt.Sprintf("192.0.2.%d", p.number+1) }
+
+// client is the application that the person uses: every other one has another, all of
+// which operators revoke now and then.
+func (p *person) client() string {
+	if p.number%2 == 1 {
+		return otherClient
+	}
+	return process.ClientID
+}
+
+func (p *person) name() string { return fmt.Sprintf("user%d", p.number) }
 
 // token is a refresh token and its generation.
 type token struct {
 	raw        string
 	generation int
+	stolen     bool // it is a thief who presents it
 }
 
 // person owns one grant after the other and does with them what people, their
@@ -74,10 +110,22 @@ type person struct {
 	dice    *rand.Rand
 	next    func() int // numbers grants
 
-	grant  int
-	tokens []token // the last one is the current one
-	access []string
-	dead   bool
+	browser *browser // with cookies; nil before the first sign-in with a page
+	code    code     // that began the grant; zero if it was a password
+	grant   int
+	session string
+	tokens  []token // the last one is the current one
+	access  []string
+	dead    bool
+	past    []held // grants that the person has forgotten
+}
+
+// held is what is left of a grant that the person does not use any more.
+type held struct {
+	grant   int
+	session string
+	token   token
+	access  string
 }
 
 // live goes through a number of calls.
@@ -95,66 +143,137 @@ func (p *person) live(ctx context.Context, steps int) {
 
 func (p *person) act(ctx context.Context) {
 	current := p.tokens[len(p.tokens)-1]
+	if p.world.scenario.sessions {
+		p.actInSession(ctx, current)
+		return
+	}
 	switch n := p.dice.IntN(100); {
 	case p.dead && n < 40:
 		p.forget()
+	case p.dead && n < 60:
+		p.introspect(p.grant, introspectAccess, p.anyAccess(), 0)
+	case p.dead && n < 75:
+		p.verify(ctx, p.grant, p.anyAccess())
 	case p.dead:
 		p.present(p.tokens[p.dice.IntN(len(p.tokens))], false)
-	case n < 60:
+	case n < 44:
 		p.keepRefreshing(ctx, current, p.dice.IntN(10) == 0)
-	case n < 72: // several tabs at once
-		var all sync.WaitGroup
-		for range 2 + p.dice.IntN(3) {
-			i := p.any()
-			all.Go(func() { p.presentTo(i, current, false) })
-		}
-		all.Wait()
-		p.keepRefreshing(ctx, current, false)
-	case n < 82:
-		p.introspect(introspectToken, current.raw, current.generation)
-	case n < 92:
-		p.introspect(introspectAccess, p.access[p.dice.IntN(len(p.access))], 0)
-	case n < 95 && len(p.tokens) > 2: // a thief with an old one
-		if p.present(p.tokens[p.dice.IntN(len(p.tokens)-2)], false) == invalid {
+	case n < 54:
+		p.inParallel(ctx, current)
+	case n < 62:
+		p.introspect(p.grant, introspectToken, current.raw, current.generation)
+	case n < 70:
+		p.introspect(p.grant, introspectAccess, p.anyAccess(), 0)
+	case n < 80:
+		p.verify(ctx, p.grant, p.anyAccess())
+	case n < 84 && len(p.past) > 0:
+		p.lookBack(ctx)
+	case n < 87:
+		p.steal()
+	case n < 89 && p.code.raw != "":
+		if p.exchangeAt(p.any(), p.code, false) == invalid {
 			p.dead = true
 		}
-	case n < 97:
+	case n < 91:
 		if p.revoke(current) {
 			p.dead = true
 		}
+	case n < 95:
+		p.operate()
 	default:
 		p.forget()
 	}
 }
 
-func (p *person) forget() { p.tokens, p.access, p.dead = nil, nil, false }
+// actInSession refreshes, with a twentieth of the answers lost, and has a token stolen
+// now and then.
+func (p *person) actInSession(ctx context.Context, current token) {
+	switch n := p.dice.IntN(1000); {
+	case p.dead:
+		p.forget()
+	case n < 200:
+		p.inParallel(ctx, current)
+	case n < 203:
+		p.steal()
+	default:
+		p.keepRefreshing(ctx, current, p.dice.IntN(20) == 0)
+	}
+}
+
+// inParallel refreshes in several tabs at once.
+func (p *person) inParallel(ctx context.Context, current token) {
+	var all sync.WaitGroup
+	for range 2 + p.dice.IntN(3) {
+		i, lost := p.any(), p.dice.IntN(20) == 0
+		all.Go(func() { p.presentTo(i, current, lost) })
+	}
+	all.Wait()
+	p.keepRefreshing(ctx, current, false)
+}
+
+// steal has a thief present an old token.
+func (p *person) steal() {
+	if len(p.tokens) < 3 {
+		return
+	}
+	old := p.tokens[p.dice.IntN(len(p.tokens)-2)]
+	old.stolen = true
+	if p.present(old, false) == invalid {
+		p.dead = true
+	}
+}
+
+func (p *person) anyAccess() string { return p.access[p.dice.IntN(len(p.access))] }
+
+// lookBack shows what is left of an earlier grant.
+func (p *person) lookBack(ctx context.Context) {
+	one := p.past[p.dice.IntN(len(p.past))]
+	if p.dice.IntN(2) == 0 {
+		p.introspect(one.grant, introspectAccess, one.access, 0)
+	} else {
+		p.verify(ctx, one.grant, one.access)
+	}
+}
+
+func (p *person) forget() {
+	if n := len(p.tokens); n > 0 {
+		p.past = append(p.past[max(0, len(p.past)-7):], held{p.grant, p.session, p.tokens[n-1], p.access[len(p.access)-1]})
+	}
+	p.code, p.tokens, p.access, p.dead = code{}, nil, nil, false
+}
 
 // any is an instance, whether it is up or not.
 func (p *person) any() *instance { return p.world.instances[p.dice.IntN(len(p.world.instances))] }
 
-// signIn begins a grant. What becomes of an unanswered sign-in nobody knows or needs to.
+// signIn begins a grant, by a page and a code or by a password. What becomes of an
+// unanswered sign-in nobody knows or needs to.
 func (p *person) signIn(ctx context.Context) bool {
 	for ctx.Err() == nil {
-		a := p.world.postFrom(p.number, p.any(), "/token", url.Values{"grant_type": {"password"}, "username": {fmt.Sprintf("user%d", p.number)},
+		if !p.world.scenario.sessions && p.dice.IntN(2) == 0 {
+			if p.signInByCode(ctx) {
+				return true
+			}
+			p.code, p.tokens, p.access, p.dead = code{}, nil, nil, false
+			continue
+		}
+		b := birth{Person: p.number, Client: p.client(), Start: p.history.now()}
+		a := p.post(p.any(), "/token", url.Values{"grant_type": {"password"}, "username": {p.name()},
 			"password": {process.Password}, "scope": {"orders:read"}})
-		switch a.Status {
-		case http.StatusOK:
-			p.grant, p.dead = p.next(), false
+		if a.Status == http.StatusOK {
+			b.Grant, b.End = p.next(), p.history.now()
+			p.history.birth(b)
+			p.grant, p.session, p.code, p.dead = b.Grant, "", code{}, false
 			p.took(a)
 			return true
-		case 0, http.StatusServiceUnavailable, http.StatusTooManyRequests:
-			pause()
-		default:
-			p.history.violation("I10: a sign-in was answered with %d %s", a.Status, a.Body.Error)
-			return false
 		}
+		pause()
 	}
 	return false
 }
 
 // took keeps the tokens of an answer.
 func (p *person) took(a answer) {
-	p.tokens = append(p.tokens, token{a.Body.Refresh, generationOf(a.Body.Refresh)})
+	p.tokens = append(p.tokens, token{raw: a.Body.Refresh, generation: generationOf(a.Body.Refresh)})
 	p.access = append(p.access, a.Body.Access)
 }
 
@@ -167,6 +286,28 @@ func generationOf(refreshToken string) int {
 		json.Unmarshal(payload, &claims)
 	}
 	return claims.Generation
+}
+
+// keyOf is the kid that signed a token.
+func keyOf(token string) string {
+	var header struct {
+		KeyID string `json:"kid"`
+	}
+	first, _, _ := strings.Cut(token, ".")
+	text, _ := base64.RawURLEncoding.DecodeString(first)
+	json.Unmarshal(text, &header)
+	return header.KeyID
+}
+
+// identity stands for a refresh token in a history: for its claims, since the same
+// successor is signed by another key when that has rotated in between.
+func identity(refreshToken string) string {
+	claims := refreshToken
+	if parts := strings.Split(refreshToken, "."); len(parts) == 3 {
+		claims = parts[1]
+	}
+	hash := sha256.Sum256([]byte(claims))
+	return base64.RawURLEncoding.EncodeToString(hash[:12])
 }
 
 // patience is how long a client repeats a request that is not answered.
@@ -189,7 +330,7 @@ func (p *person) keepRefreshing(ctx context.Context, t token, lost bool) {
 		}
 		pause()
 	}
-	p.history.violation("I4: nobody answers grant %d for %s", p.grant, patience)
+	p.history.violation(4, "nobody answers grant %d for %s", p.grant, patience)
 }
 
 func pause() { time.Sleep(30 * time.Millisecond) }
@@ -199,13 +340,13 @@ func (p *person) present(t token, lost bool) outcome { return p.presentTo(p.any(
 
 func (p *person) presentTo(i *instance, t token, lost bool) outcome {
 	h := p.history
-	c := call{Grant: p.grant, Kind: refresh, Generation: t.generation, Instance: i.number, Start: h.now()}
-	a := p.world.post(i, "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.raw}})
+	c := call{Grant: p.grant, Kind: refresh, Generation: t.generation, Theft: t.stolen, Instance: i.number, Start: h.now()}
+	a := p.post(i, "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.raw}})
 	c.End, c.Status, c.Outcome, c.Note = h.now(), a.Status, unknown, a.Body.Error
 	switch {
 	case a.Status == http.StatusOK:
 		c.Outcome, c.Successor = ok, generationOf(a.Body.Refresh)
-		h.succeeded(t.raw, a.Body.Refresh)
+		c.Got, c.Key = identity(a.Body.Refresh), keyOf(a.Body.Access)
 		p.verifies(a.Body.Access)
 		if lost {
 			c.Outcome, c.Successor, c.Note = unknown, 0, "the answer was lost"
@@ -214,8 +355,6 @@ func (p *person) presentTo(i *instance, t token, lost bool) outcome {
 		}
 	case a.Status == http.StatusBadRequest && a.Body.Error == "invalid_grant":
 		c.Outcome = invalid
-	case a.Status != 0 && a.Status != http.StatusServiceUnavailable:
-		h.violation("I10: a refresh was answered with %d %s", a.Status, a.Body.Error)
 	}
 	h.record(c)
 	return c.Outcome
@@ -238,19 +377,18 @@ func (p *person) remember(a answer) {
 	}
 }
 
-func (p *person) introspect(k kind, raw string, generation int) {
+func (p *person) introspect(grant int, k kind, raw string, generation int) {
 	h, i := p.history, p.any()
-	c := call{Grant: p.grant, Kind: k, Generation: generation, Instance: i.number, Start: h.now(), Outcome: unknown}
-	a := p.world.post(i, "/introspect", url.Values{"token": {raw}})
+	c := call{Grant: grant, Kind: k, Generation: generation, Instance: i.number, Start: h.now(), Outcome: unknown}
+	if k == introspectAccess {
+		c.Key = keyOf(raw)
+	}
+	a := p.post(i, "/introspect", url.Values{"token": {raw}})
 	c.End, c.Status = h.now(), a.Status
-	switch a.Status {
-	case http.StatusOK:
+	if a.Status == http.StatusOK {
 		if c.Outcome = inactive; a.Body.Active {
 			c.Outcome = active
 		}
-	case 0, http.StatusServiceUnavailable:
-	default:
-		h.violation("I10: introspection was answered with %d %s", a.Status, a.Body.Error)
 	}
 	h.record(c)
 }
@@ -258,27 +396,13 @@ func (p *person) introspect(k kind, raw string, generation int) {
 func (p *person) revoke(t token) bool {
 	h, i := p.history, p.any()
 	c := call{Grant: p.grant, Kind: revoke, Generation: t.generation, Instance: i.number, Start: h.now(), Outcome: unknown}
-	a := p.world.post(i, "/revoke", url.Values{"token": {t.raw}})
+	a := p.post(i, "/revoke", url.Values{"token": {t.raw}})
 	c.End, c.Status = h.now(), a.Status
-	switch a.Status {
-	case http.StatusOK:
+	if a.Status == http.StatusOK {
 		c.Outcome = ok
-	case 0, http.StatusServiceUnavailable:
-	default:
-		h.violation("I10: a revocation was answered with %d %s", a.Status, a.Body.Error)
 	}
 	h.record(c)
 	return c.Outcome == ok
-}
-
-// verifies checks I6 and I7: a token that was just issued verifies offline. That nobody
-// could be asked for the first keys is no refusal, nor is it that the grant has ended.
-func (p *person) verifies(access string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := p.world.verifier.Verify(ctx, access); err != nil && !strings.Contains(err.Error(), "revoked") && !strings.Contains(err.Error(), "temporarily_unavailable") {
-		p.history.violation("I7: a token does not verify: %v", err)
-	}
 }
 
 // settle is what must hold when all trouble is over: who has not been signed out goes
@@ -290,35 +414,16 @@ func (p *person) settle(ctx context.Context) {
 	for range 2 {
 		p.keepRefreshing(ctx, p.tokens[len(p.tokens)-1], false)
 	}
-	p.introspect(introspectAccess, p.access[0], 0)
+	p.introspect(p.grant, introspectAccess, p.access[0], 0)
 	for _, t := range p.tokens {
 		if p.dead {
 			p.present(t, false)
 		}
 	}
-}
-
-// watchKeys checks I13 until ctx ends: an instance that is up serves its keys whatever
-// the store does.
-func watchKeys(ctx context.Context, w *world, h *history, i *instance) (fetched int) {
-	for ctx.Err() == nil {
-		time.Sleep(20 * time.Millisecond)
-		if !i.up() {
-			continue
-		}
-		response, err := w.client.Get(fmt.Sprintf("http://localhost:%s/.well-known/jwks.json", i.port))
-		if err != nil { // it may have just gone
-			continue
-		}
-		body, err := io.ReadAll(response.Body)
-		response.Body.Close()
-		if response.StatusCode != http.StatusOK || err == nil && !strings.Contains(string(body), `"kid"`) {
-			h.violation("I13: the key set was answered with %s", response.Status)
-		}
-		if strings.Contains(string(body), `"d"`) {
-			h.violation("I8: a private key left the server")
-		}
-		fetched++
+	for _, one := range p.past {
+		p.introspect(one.grant, introspectAccess, one.access, 0)
 	}
-	return fetched
+	for range 3 {
+		p.verify(ctx, p.grant, p.anyAccess())
+	}
 }

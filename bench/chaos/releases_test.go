@@ -62,7 +62,7 @@ func TestTwoReleases(t *testing.T) {
 		t.Skip("AUTHSERVER_TEST_RELEASES is not set: see make chaos")
 	}
 	this, next, after := release(t, 1, 1), release(t, 1, 2), release(t, 2, 2)
-	w, err := newWorld(this, 2, 4, false, time.Minute, rand.New(rand.NewPCG(37, 1)))
+	w, err := newWorld(this, 4, scenario{name: "releases", instances: 2, window: time.Minute}, rand.New(rand.NewPCG(37, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestTwoReleases(t *testing.T) {
 		for n, binary := range pair {
 			w.instances[n].upgrade(t, binary)
 		}
-		h := newHistory(37, "two releases", w.window)
+		h := newHistory(37, "two releases", w.scenario.window)
 		live37(t, w, h)
 	}
 	w.instances[0].upgrade(t, after)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"authserver/bench/internal/process"
@@ -22,13 +24,30 @@ import (
 // world is the servers of one scenario: instances of the real binary, each behind
 // nothing and in front of a proxy to Redis, or one with the embedded store.
 type world struct {
-	window       time.Duration
+	scenario     scenario
 	installation *process.Installation
 	instances    []*instance
-	redis        *redis // nil with the embedded store
-	verifier     *verifier.Verifier
+	redis        *redis                // nil with the embedded store
+	verifiers    [2]*verifier.Verifier // rejecting and accepting
 	stopVerifier context.CancelFunc
 	client       *http.Client
+	storeTrouble atomic.Int32 // faults of the store that are being made
+
+	mu        sync.Mutex
+	endedKeys map[string]bool
+	last      *history // of this world
+}
+
+// otherClient is a second application.
+const otherClient = "other"
+
+// publishBefore is how long a key is published before it signs, as the instances are
+// configured.
+func (w *world) publishBefore() time.Duration {
+	if w.scenario.quickKeys {
+		return 10 * time.Second
+	}
+	return 280 * time.Second
 }
 
 // instance is one server process and what it is started with.
@@ -38,6 +57,7 @@ type instance struct {
 	environment []string
 	directory   string
 	binary      string
+	admin       *http.Client
 	proxy       *proxy // nil with the embedded store
 
 	mu      sync.Mutex
@@ -45,35 +65,40 @@ type instance struct {
 	stopped bool             // by SIGSTOP
 }
 
-// newWorld starts a scenario's servers. The window is how long a refresh may be repeated.
-func newWorld(binary string, instances, people int, embedded bool, window time.Duration, dice *rand.Rand) (w *world, err error) {
-	w = &world{window: window, client: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+// newWorld starts a scenario's servers.
+func newWorld(binary string, people int, scenario scenario, dice *rand.Rand) (w *world, err error) {
+	w = &world{scenario: scenario, endedKeys: make(map[string]bool),
+		client: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 	defer func() {
 		if err != nil {
 			w.close()
 		}
 	}()
-	if !embedded {
+	if !scenario.embedded {
 		if w.redis, err = startRedis(); err != nil {
 			return w, err
 		}
 	}
 	if w.installation, err = process.Install(binary, process.Options{
 		People: people,
-		More:   fmt.Sprintf("tokens: {retry_window: %s}\nlog: {level: debug}\nkeys: {algorithms: [ES256]}\n", window),
+		Clients: fmt.Sprintf("{client_id: %s, client_secret: %s, redirect_uris: [%s], skip_consent: true, "+
+			"grant_types: [authorization_code, password, refresh_token], scope: \"orders:read\"}", otherClient, process.Secret, process.RedirectURI),
+		More: fmt.Sprintf("tokens: {retry_window: %s}\nlog: {level: %s}\nkeys: {algorithms: [ES256], cache_for: 1s, publish_before: %s}\n",
+			scenario.window, scenario.level(), w.publishBefore()),
 	}); err != nil {
 		return w, err
 	}
-	for number := range instances {
+	for number := range scenario.instances {
 		i := &instance{number: number, binary: w.installation.Binary, directory: w.installation.Directory, port: w.installation.Port}
 		if number > 0 {
 			if i.port, err = process.FreePort(); err != nil {
 				return w, err
 			}
 		}
+		i.admin = adminClient(filepath.Join(i.directory, fmt.Sprintf("data%d", number)))
 		i.environment = []string{"AUTHSERVER_LISTEN=localhost:" + i.port, fmt.Sprintf("AUTHSERVER_DATA=data%d", number),
 			"AUTHSERVER_MASTER_KEY_FILE=master.key"}
-		if !embedded {
+		if !scenario.embedded {
 			seed := dice.Uint64()
 			mine := rand.New(rand.NewPCG(seed, 0))
 			if i.proxy, err = newProxy("127.0.0.1:"+w.redis.port, mine.IntN); err != nil {
@@ -88,11 +113,16 @@ func newWorld(binary string, instances, people int, embedded bool, window time.D
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stopVerifier = cancel
-	w.verifier, err = verifier.New(ctx, verifier.Config{
-		Issuer: w.installation.Base, Audience: process.Resource, WhenStale: verifier.AcceptUntilExpiry, Logger: slog.New(slog.DiscardHandler),
-		HTTPClient: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: w.dialAny}},
-	})
-	return w, err
+	for which, policy := range [2]verifier.WhenStale{rejecting: verifier.Reject, accepting: verifier.AcceptUntilExpiry} {
+		w.verifiers[which], err = verifier.New(ctx, verifier.Config{
+			Issuer: w.installation.Base, Audience: process.Resource, WhenStale: policy, Logger: slog.New(slog.DiscardHandler),
+			HTTPClient: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: w.dialAny}},
+		})
+		if err != nil {
+			return w, err
+		}
+	}
+	return w, nil
 }
 
 // dialAny reaches an instance that is up: the balancer in front of the issuer's name.
@@ -211,7 +241,7 @@ func (i *instance) mourn(h *history) {
 	i.process.Kill()
 	i.process = nil
 	text, _ := os.ReadFile(i.log())
-	h.violation("instance %d ended by itself: %s", i.number, text[max(0, len(text)-2000):])
+	h.violation(12, "instance %d ended by itself: %s", i.number, text[max(0, len(text)-2000):])
 }
 
 func (i *instance) kill() {
@@ -307,4 +337,44 @@ func (r *redis) heal() error {
 		return err
 	}
 	return errors.Join(r.tell("CONFIG SET maxmemory 0"), r.tell("CONFIG SET min-replicas-to-write 0"))
+}
+
+// searchFiles looks for private keys in what the servers and the store have written (I8).
+func (w *world) searchFiles(h *history) error {
+	if w.scenario.sessions {
+		return nil
+	}
+	master, err := os.ReadFile(filepath.Join(w.installation.Directory, "master.key"))
+	if err != nil {
+		return err
+	}
+	for _, i := range w.instances {
+		written, err := os.ReadFile(i.log())
+		if err != nil {
+			return err
+		}
+		if h.searched(written); bytes.Contains(written, bytes.TrimSpace(master)) {
+			h.violation(8, "the master key is in the log of instance %d", i.number)
+		}
+	}
+	return nil
+}
+
+// keepLogs saves the logs of a history that broke something, and empties them.
+func (w *world) keepLogs(h *history, directory string) error {
+	for _, i := range w.instances {
+		if len(h.Violations) > 0 {
+			written, err := os.ReadFile(i.log())
+			if err == nil {
+				err = os.WriteFile(filepath.Join(directory, fmt.Sprintf("%s-%d.log%d", h.Scenario, h.Seed, i.number)), written, 0o600)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := os.Truncate(i.log(), 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -35,6 +35,7 @@ type Installation struct {
 type Options struct {
 	RedisPort string // empty for the embedded store
 	People    int    // users user0, user1, … beside alice, with her password
+	Clients   string // further clients, as items of a YAML list in brackets
 	More      string // further lines of configuration
 }
 
@@ -64,6 +65,10 @@ func Install(binary string, options Options) (*Installation, error) {
 	for i := range options.People {
 		fmt.Fprintf(&users, ", {username: user%d, password_hash: %q}", i, phc)
 	}
+	clients := options.Clients
+	if clients != "" {
+		clients = ", " + clients
+	}
 	if options.RedisPort != "" {
 		fmt.Fprintf(&store, "store: redis://127.0.0.1:%s\n", options.RedisPort)
 	}
@@ -71,8 +76,8 @@ func Install(binary string, options Options) (*Installation, error) {
 		"trusted_proxies: [127.0.0.0/8, \"::1/128\"]\n"+
 		"resources: [{identifier: %[3]s, scopes: [orders:read, orders:write]}]\n"+
 		"clients: [{client_id: %[4]s, client_secret: %[5]s, redirect_uris: [%[6]s], skip_consent: true, id_token_signed_response_alg: ES256, "+
-		"grant_types: [authorization_code, password, refresh_token, client_credentials], scope: \"openid profile orders:read\"}]\n"+
-		"users: [%[7]s]\n%[8]s", port, store.String(), Resource, ClientID, Secret, RedirectURI, users.String(), options.More)
+		"grant_types: [authorization_code, password, refresh_token, client_credentials], scope: \"openid profile orders:read\"}%[9]s]\n"+
+		"users: [%[7]s]\n%[8]s", port, store.String(), Resource, ClientID, Secret, RedirectURI, users.String(), options.More, clients)
 	i := &Installation{binary, directory, "http://localhost:" + port, port}
 	return i, os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(config), 0o600)
 }
