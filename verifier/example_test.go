@@ -2,6 +2,8 @@ package verifier_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log"
 	"log/slog"
@@ -104,6 +106,62 @@ func ExampleVerifier_Protect() {
 	// Output: 401 Bearer scope="payments"
 }
 
+// Metrics count what came of each token, by a reason that does not change; Health is for
+// readiness. The HTTP client is the API's own, here with a certificate authority of its
+// company.
+func ExampleConfig() {
+	t := new(testing.T) // the test's own
+	issuer := verifiertest.New(t)
+	defer issuer.Close()
+	roots := x509.NewCertPool() // roots.AppendCertsFromPEM(…)
+	counted := make(chan string, 2)
+	v, err := verifier.New(context.Background(), verifier.Config{
+		Issuer: issuer.URL, Audience: "https://api.example.com", WhenStale: verifier.AcceptUntilExpiry, Logger: slog.New(slog.DiscardHandler),
+		HTTPClient: &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}},
+		Observe:    func(o verifier.Observation) { counted <- fmt.Sprintf("reason %q, cached %t", o.Reason, o.Cached) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	v.Verify(context.Background(), issuer.Token(verifiertest.Claims{"aud": "https://api.example.com"}))
+	v.Verify(context.Background(), issuer.Token(verifiertest.Claims{"aud": "https://other.example.com"}))
+	fmt.Println(<-counted)
+	fmt.Println(<-counted)
+	fmt.Println(v.Health().CachedTokens, "token is remembered")
+	// Output:
+	// reason "", cached false
+	// reason "wrong_audience", cached false
+	// 1 token is remembered
+}
+
+// A user who signed in too long ago is sent to sign in again (RFC 9470): the challenge
+// says what the client is to ask the issuer for.
+func ExampleRequirement() {
+	t := new(testing.T) // the test's own
+	issuer := verifiertest.New(t)
+	defer issuer.Close()
+	v, err := verifier.New(context.Background(), verifier.Config{Issuer: issuer.URL, Audience: "https://api.example.com", WhenStale: verifier.AcceptUntilExpiry, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fresh := v.Protect(verifier.Requirement{ACR: []string{"urn:example:mfa"}, MaxAge: 5 * time.Minute})
+	r := httptest.NewRequest("POST", "/payments", nil)
+	r.Header.Set("Authorization", "Bearer "+issuer.Token(verifiertest.Claims{
+		"aud": "https://api.example.com", "acr": "urn:example:mfa", "auth_time": time.Now().Add(-time.Hour).Unix()}))
+	w := httptest.NewRecorder()
+	fresh(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})).ServeHTTP(w, r)
+	fmt.Println(w.Code)
+	for part := range strings.SplitSeq(w.Header().Get("WWW-Authenticate"), ", ") {
+		fmt.Println(part)
+	}
+	// Output:
+	// 401
+	// Bearer error="insufficient_user_authentication"
+	// error_description="the user signed in too long ago for this"
+	// acr_values="urn:example:mfa"
+	// max_age=300
+}
+
 // Clients that know nothing but the API find the issuer by its metadata (RFC 9728).
 func ExampleVerifier_ServeMetadata() {
 	v, err := verifier.New(context.Background(), verifier.Config{Issuer: "http://localhost:8080", Audience: "https://api.example.com", Logger: slog.New(slog.DiscardHandler)})
@@ -123,7 +181,7 @@ func ExampleVerifier_Verify() {
 	t := new(testing.T) // the test's own
 	issuer := verifiertest.New(t)
 	defer issuer.Close()
-	v, err := verifier.New(context.Background(), verifier.Config{Issuer: issuer.URL, Audience: "https://api.example.com", Logger: slog.New(slog.DiscardHandler)})
+	v, err := verifier.New(context.Background(), verifier.Config{Issuer: issuer.URL, Audience: "https://api.example.com", WhenStale: verifier.AcceptUntilExpiry, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		log.Fatal(err)
 	}
