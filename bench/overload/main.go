@@ -36,13 +36,14 @@ const (
 	rest     = 500 * time.Millisecond // between two scenes
 )
 
-var connections int
+var connections, memory int
 
 func main() {
 	binary := flag.String("binary", "../bin/authserver", "the server")
 	duration := flag.Duration("for", 30*time.Second, "of the overload, and of each scene")
 	flag.IntVar(&connections, "connections", 1500, "that the overload comes over; what finds none free in a tenth of a second is not sent")
 	times := flag.Float64("times", 5, "the overload, in peaks")
+	flag.IntVar(&memory, "memory", 0, "MiB that the server may have, by a cgroup (root only); GOMEMLIMIT is nine tenths of it")
 	only := flag.String("only", "overload,signins,slow,idle", "scenes")
 	flag.Parse()
 	if err := run(*binary, *duration, *times, strings.Split(*only, ",")); err != nil {
@@ -68,6 +69,9 @@ func run(binary string, duration time.Duration, times float64, scenes []string) 
 		if scene.pin {
 			pin("0")
 		}
+		if memory > 0 {
+			os.Setenv("GOMEMLIMIT", fmt.Sprintf("%dMiB", memory*9/10))
+		}
 		server, err := installation.Start()
 		if scene.pin {
 			pin("1")
@@ -75,9 +79,18 @@ func run(binary string, duration time.Duration, times float64, scenes []string) 
 		if err != nil {
 			return err
 		}
+		release, err := confine(server.ID())
+		if err != nil {
+			server.Stop()
+			return err
+		}
 		fmt.Printf("\n%s\n", scene.name)
 		err = scene.play(installation, server, duration, times)
+		if err == nil && memory > 0 && !server.Alive() {
+			err = errors.New("the server was killed: it wanted more memory than it may have")
+		}
 		server.Stop()
+		release()
 		pin("0,1")
 		if err != nil {
 			return fmt.Errorf("%s: %w", scene.name, err)
@@ -85,6 +98,24 @@ func run(binary string, duration time.Duration, times float64, scenes []string) 
 		time.Sleep(rest)
 	}
 	return nil
+}
+
+// confine lets a process have no more than so much memory (ATTACKS FT-51).
+func confine(process int) (release func(), err error) {
+	if memory == 0 {
+		return func() {}, nil
+	}
+	group, limit := "/sys/fs/cgroup/authserver-overload", "memory.max"
+	if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil { // version 1
+		group, limit = "/sys/fs/cgroup/memory/authserver-overload", "memory.limit_in_bytes"
+	}
+	if err := os.Mkdir(group, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	if err := os.WriteFile(group+"/"+limit, []byte(strconv.Itoa(memory<<20)), 0o600); err != nil {
+		return nil, err
+	}
+	return func() { os.Remove(group) }, os.WriteFile(group+"/cgroup.procs", []byte(strconv.Itoa(process)), 0o600)
 }
 
 // pin moves this process to CPUs; a server that it starts stays there.
