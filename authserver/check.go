@@ -64,6 +64,7 @@ func (c Config) Check() []Problem {
 	check.tokens(c.Tokens.WithDefaults())
 	check.sessions(c.Sessions.WithDefaults())
 	owners := check.resources(c.Resources)
+	owners[verifierScope] = c.Issuer
 	check.scopes(c.Scopes, owners)
 	check.clients(c.Clients, c.Resources, owners)
 	check.users(c.Users, c.Clients)
@@ -149,6 +150,8 @@ func (c *checker) resources(resources []Resource) map[string]string {
 				c.error(key, "%q is not a scope: printable ASCII without space, quote and backslash", scope)
 			case slices.Contains(userScopes, scope):
 				c.error(key, "%q speaks about users and belongs to no resource", scope)
+			case scope == verifierScope:
+				c.error(key, "%q belongs to the issuer itself: it lets a client follow the feed and introspect", scope)
 			case owners[scope] != "":
 				c.error(key, "%q belongs to %s already; a scope belongs to one resource", scope, owners[scope])
 			}
@@ -176,6 +179,9 @@ func (c *checker) clients(clients []Client, resources []Resource, owners map[str
 		for _, scope := range strings.Fields(client.Scope) {
 			if owners[scope] == "" && !slices.Contains(userScopes, scope) && (len(resources) > 0 || !isScopeToken(scope)) {
 				c.error(at+".scope", "%q belongs to no configured resource", scope)
+			}
+			if scope == verifierScope && !slices.Equal(client.GrantTypes, []string{"client_credentials"}) {
+				c.error(at+".scope", "%q is for resource servers, which have no users; set grant_types to client_credentials alone", scope)
 			}
 		}
 		for j, uri := range client.RedirectURIs {

@@ -15,7 +15,7 @@ import (
 // Who may read the feed.
 const (
 	revocationsOpen          = "open"          // anybody: what is revoked shows as hashes
-	revocationsAuthenticated = "authenticated" // clients that are resource servers
+	revocationsAuthenticated = "authenticated" // clients that are resource servers, or come with a token of scope verifier
 )
 
 const (
@@ -51,7 +51,7 @@ func (s *Server) handleRevocations(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	stream := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	endpoint := "revocations"
-	err := s.mayFollow(r)
+	err := s.mayFollow(w, r)
 	switch {
 	case err != nil:
 	case !s.feed.known():
@@ -70,17 +70,17 @@ func (s *Server) handleRevocations(w http.ResponseWriter, r *http.Request) {
 }
 
 // mayFollow says whether the caller may read the feed.
-func (s *Server) mayFollow(r *http.Request) error {
+func (s *Server) mayFollow(w http.ResponseWriter, r *http.Request) error {
 	if s.revocationsAccess != revocationsAuthenticated {
 		return nil
 	}
-	c, err := s.authenticateClient(r, form{})
+	c, byToken, err := s.authenticateVerifier(w, r, form{})
 	if err != nil {
 		return err
 	}
-	if c.resource == "" {
+	if c.resource == "" && !byToken {
 		return &Error{Code: "unauthorized_client", Status: http.StatusForbidden,
-			Description: "the feed is for clients that are resource servers; set the client's resource"}
+			Description: "the feed is for clients that are resource servers; set the client's resource, or have it come with an access token of scope verifier"}
 	}
 	return nil
 }

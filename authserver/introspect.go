@@ -40,7 +40,7 @@ func (s *Server) handleIntrospect(w http.ResponseWriter, r *http.Request) (any, 
 	if err != nil {
 		return nil, err
 	}
-	caller, err := s.authenticateClient(r, f)
+	caller, _, err := s.authenticateVerifier(w, r, f)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ func newResourceRegistry(c Config, defaultAlgorithm string) resourceRegistry {
 		}
 		registry.only = resource.Identifier
 	}
+	registry.owner[verifierScope] = c.Issuer
 	if len(c.Resources) != 1 {
 		registry.only = ""
 	}
@@ -75,8 +76,8 @@ func (r resourceRegistry) target(f form, allowed, bound []string) (resource stri
 		}
 	}
 	scope = asked
-	if len(asked) == 0 { // RFC 6749 §3.3: the default is all of it
-		scope = allowed
+	if len(asked) == 0 { // RFC 6749 §3.3: the default is all of it, but for what is for the issuer
+		scope = slices.DeleteFunc(slices.Clone(allowed), func(one string) bool { return one == verifierScope })
 	}
 	resource, err = r.resourceFor(f.all("resource"), scope, bound)
 	if err != nil {

@@ -216,10 +216,10 @@ func (f *follower) load(ctx context.Context) error {
 
 func (f *follower) request(ctx context.Context, location string) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
-	if err == nil {
-		f.source.authenticate(request)
+	if err != nil {
+		return nil, err
 	}
-	return request, err
+	return request, f.source.authenticate(request)
 }
 
 // verify checks a signature by the issuer's keys, as for an access token.

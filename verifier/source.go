@@ -131,11 +131,20 @@ func (s *source) do(request *http.Request, limit int64) ([]byte, http.Header, er
 	return body, response.Header, err
 }
 
-// authenticate adds this API's credentials, if it has any (RFC 6749 §2.3.1).
-func (s *source) authenticate(request *http.Request) {
+// authenticate adds this API's credentials, if it has any (RFC 6749 §2.3.1, RFC 6750 §2.1).
+func (s *source) authenticate(request *http.Request) error {
 	if s.config.ClientID != "" {
 		request.SetBasicAuth(url.QueryEscape(s.config.ClientID), url.QueryEscape(s.config.ClientSecret))
 	}
+	if s.config.Token == nil {
+		return nil
+	}
+	token, err := s.config.Token(request.Context())
+	if err != nil {
+		return fmt.Errorf("getting an access token for the issuer: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	return nil
 }
 
 // introspect asks whether a token is active (RFC 7662 §2).
@@ -153,7 +162,9 @@ func (s *source) introspect(ctx context.Context, token string) (active bool, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
-	s.authenticate(request)
+	if err := s.authenticate(request); err != nil {
+		return false, err
+	}
 	body, _, err := s.do(request, intake.MaxKeySet)
 	if err != nil {
 		return false, err

@@ -38,6 +38,10 @@ type Config struct {
 	// them, and the feed where it is not open to everybody.
 	ClientID     string
 	ClientSecret string
+	// Token, when set, returns an access token of the issuer with scope verifier, which
+	// is used instead: so this API needs no secret where it has a key (private_key_jwt).
+	// It is called for each request that needs one, by many goroutines, and must cache.
+	Token func(context.Context) (string, error)
 
 	// JWKSURI, RevocationsURI and IntrospectionURI are the issuer's endpoints. When
 	// JWKSURI is empty, those that are empty are found through the issuer's metadata
@@ -118,8 +122,10 @@ func (c *Config) complete() error {
 		return errors.New("the Audience is empty; it is the identifier of this API that the issuer has configured")
 	case c.WhenStale < Reject || c.WhenStale > AcceptUntilExpiry:
 		return fmt.Errorf("WhenStale is %d; allowed are Reject, Introspect and AcceptUntilExpiry", c.WhenStale)
-	case c.WhenStale == Introspect && c.ClientID == "":
-		return errors.New("WhenStale is Introspect, which needs a ClientID and ClientSecret of this API at the issuer")
+	case c.Token != nil && c.ClientID != "":
+		return errors.New("both Token and ClientID are set; the issuer takes one of them")
+	case c.WhenStale == Introspect && c.ClientID == "" && c.Token == nil:
+		return errors.New("WhenStale is Introspect, which needs a ClientID and ClientSecret of this API at the issuer, or a Token")
 	}
 	for _, location := range []struct {
 		name, url string
