@@ -179,12 +179,25 @@ func (c *config) signingCosts() string {
 	if !slices.Contains(c.Keys.Algorithms, "RS256") {
 		return "tens of microseconds of CPU a signature"
 	}
-	named := 0
-	for _, client := range c.Clients {
-		if client.IDTokenSignedResponseAlg != "" {
-			named++
+	var slow []string
+	if c.Keys.Algorithms[0] == "RS256" {
+		slow = append(slow, "whoever is not configured otherwise")
+	}
+	for _, resource := range c.Resources {
+		if resource.Algorithm == "RS256" {
+			slow = append(slow, resource.Identifier)
 		}
 	}
-	return fmt.Sprintf("RS256 takes about 35 times the CPU of ES256 and EdDSA. ID tokens are by RS256, but for clients with\n"+
-		"               id_token_signed_response_alg, as %d of %d have", named, len(c.Clients))
+	access := "no access tokens are by RS256"
+	if len(slow) > 0 {
+		access = "by RS256 are access tokens for " + strings.Join(slow, ", ")
+	}
+	others := 0
+	for _, client := range c.Clients {
+		if client.IDTokenSignedResponseAlg != "" && client.IDTokenSignedResponseAlg != "RS256" {
+			others++
+		}
+	}
+	return fmt.Sprintf("RS256 takes about 35 times the CPU of ES256 and EdDSA; %s. ID tokens are,\n"+
+		"               but for clients with another id_token_signed_response_alg, as %d of %d have", access, others, len(c.Clients))
 }

@@ -348,6 +348,11 @@ func TestConfigCheckSaysWhatSigningCosts(t *testing.T) {
 		"keys: {algorithms: [ES256, RS256]}\nclients:\n" +
 			"- {client_id: a, redirect_uris: [https://a.example/cb], token_endpoint_auth_method: none, id_token_signed_response_alg: ES256}\n" +
 			"- {client_id: b, redirect_uris: [https://b.example/cb], token_endpoint_auth_method: none}": "as 1 of 2 have",
+		"keys: {algorithms: [ES256, RS256]}": "no access tokens are by RS256",
+		"keys: {algorithms: [RS256, ES256]}\nclients:\n" +
+			"- {client_id: a, redirect_uris: [https://a.example/cb], token_endpoint_auth_method: none, id_token_signed_response_alg: RS256}": "as 0 of 1 have",
+		"keys: {algorithms: [RS256]}": "access tokens for whoever is not configured otherwise",
+		"keys: {algorithms: [ES256, RS256]}\nresources: [{identifier: https://old.example, algorithm: RS256}, {identifier: https://new.example}]": "access tokens for https://old.example.",
 	} {
 		c, _, err := loadConfig(writeConfig(t, "issuer: https://auth.example.com\n"+content), nil)
 		if err != nil {
