@@ -6,6 +6,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -61,9 +62,10 @@ func main() {
 	log.Fatal(http.ListenAndServe(*listen, nil))
 }
 
+// es256 signs as ours does, with the nonces of RFC 6979.
 func (f *floor) es256() []byte {
 	digest := sha256.Sum256(f.input)
-	signature, err := ecdsa.SignASN1(rand.Reader, f.ecdsa, digest[:])
+	signature, err := f.ecdsa.Sign(nil, digest[:], crypto.SHA256)
 	if err != nil {
 		log.Fatal(err)
 	}
