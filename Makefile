@@ -7,7 +7,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint pages build bench bench-quick bench-build chaos soak screenshots fuzz simulate vulnerabilities clean
+.PHONY: test setup lint pages build bench bench-quick bench-build instructions chaos soak screenshots fuzz simulate vulnerabilities clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -56,6 +56,11 @@ bench-build: build
 	cd bench/peers/others && go build -o ../../../$(BIN)/bench/ ./zitadel ./gooauth2
 	@mkdir -p $(BIN)/bench/node && cp bench/peers/node/* $(BIN)/bench/node/
 	@if command -v npm >/dev/null; then cd $(BIN)/bench/node && npm install --silent --no-audit --no-fund; fi
+
+# instructions counts those of single operations and compares them with
+# bench/micro/instructions.txt; with UPDATE=-update it writes them there.
+instructions:
+	cd bench && AUTHSERVER_TEST_INSTRUCTIONS=1 go test -count=1 -v -run TestInstructions ./micro $(UPDATE)
 
 # chaos makes trouble for the server in every scenario and checks that nothing that it
 # acknowledged is lost, in a few minutes, lets two releases share a store and clocks jump; soak does so until it is stopped. SEED repeats
