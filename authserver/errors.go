@@ -66,9 +66,10 @@ func unavailable(cause error) *Error {
 		Description: "the server cannot reach its storage or its keys right now; nothing is lost, repeat the same request", cause: cause}
 }
 
-// tooMany is the answer to attempts beyond the throttle.
+// tooMany is the answer to attempts beyond the throttle. By our clock the wait may be over
+// that the store, by its own, still knows of.
 func tooMany(wait time.Duration) *Error {
-	return &Error{Code: "temporarily_unavailable", Status: http.StatusTooManyRequests, RetryAfter: wait,
+	return &Error{Code: "temporarily_unavailable", Status: http.StatusTooManyRequests, RetryAfter: max(wait, time.Second),
 		Description: "too many failed attempts; wait for the time in Retry-After"}
 }
 
