@@ -56,6 +56,8 @@ type call struct {
 	Status     int     `json:"status,omitempty"`
 	Note       string  `json:"note,omitempty"`
 	OfClient   bool    `json:"-"` // the end of all of a client
+	OfUser     bool    `json:"-"` // the end of all of a user
+	Loose      bool    `json:"-"` // while instances learn of that one after the other: it may be refused here, and not there
 }
 
 // birth is the beginning of a grant, by a password or by a code.
@@ -103,6 +105,13 @@ type keySet struct {
 	Keys     []string `json:"kids"`
 }
 
+// retirement is when an instance was first seen to say that a key does not sign any more.
+type retirement struct {
+	Instance int    `json:"instance"`
+	Key      string `json:"kid"`
+	At       int64  `json:"at"`
+}
+
 // history is all calls of some clients on a few grants, and what else happened.
 type history struct {
 	Seed       uint64        `json:"seed"`
@@ -116,6 +125,7 @@ type history struct {
 	Calls      []call        `json:"calls"`
 	Endings    []ending      `json:"endings"`
 	KeySets    []keySet      `json:"key_sets"`
+	Retired    []retirement  `json:"retired"`
 	Seen       []string      `json:"seen"`       // what broke while it was recorded
 	Watched    table         `json:"watched"`    // what was looked at while it was recorded
 	Violations []string      `json:"violations"` // those, and what checking finds
@@ -155,6 +165,25 @@ func (h *history) watched(n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.Watched[n].Observed++
+}
+
+// retired notes what an instance says of a key.
+func (h *history) retired(instance int, kid string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.Retired {
+		if r.Instance == instance && r.Key == kid {
+			return
+		}
+	}
+	h.Retired = append(h.Retired, retirement{instance, kid, h.now()})
+}
+
+// outgrown notes that a process holds more memory than anything that it does explains.
+func (h *history) outgrown(instance int, mebibytes float64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Seen = append(h.Seen, fmt.Sprintf("memory: instance %d holds %.0f MiB", instance, mebibytes))
 }
 
 func (h *history) birth(b birth) {

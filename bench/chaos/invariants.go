@@ -27,7 +27,7 @@ var invariants = [15]string{
 	"I6  old tokens live: keys of tokens in key sets after",
 	"I7  no unknown kid: keys of tokens in key sets before, tokens verified",
 	"I8  no private key leaves: answers and logs searched",
-	"I9  one signer: lists of keys",
+	"I9  one signer: lists of keys, tokens after a key was retired",
 	"I10 fail closed, say so: answers that are no decision",
 	"I11 time",
 	"I12 restart equals prefix: calls after a kill, on grants before it",
@@ -61,10 +61,11 @@ func (t table) String() string {
 
 // How long after an acknowledgement something may still be seen.
 const (
-	offlineBound = int64(time.Second)     // by a verifier that rejects when it is stale
-	instanceLag  = int64(2 * time.Second) // after the end of a client or a user what begins may be dead too: clocks of seconds
-	clientLag    = int64(time.Second)     // for which another instance may refresh what was ended with its client
-	keySetBound  = int64(time.Second)
+	offlineBound  = int64(time.Second)      // by a verifier that rejects when it is stale
+	instanceLag   = int64(2 * time.Second)  // after the end of a client or a user what begins may be dead too: clocks of seconds
+	unansweredLag = int64(10 * time.Second) // after which an ending without an answer has happened everywhere, or will not
+	clientLag     = int64(time.Second)      // for which another instance may refresh what was ended with its client
+	keySetBound   = int64(time.Second)
 )
 
 // verifiers of a world, as Instance of a call.
@@ -98,9 +99,7 @@ func newChecker(h *history) *checker {
 	}
 	for _, e := range h.Endings {
 		if e.Key != "" {
-			if before, known := c.keyEnds[e.Key]; !known || before.Outcome != ok {
-				c.keyEnds[e.Key] = e
-			}
+			c.endKey(e)
 			continue
 		}
 		for _, b := range h.Births {
@@ -124,11 +123,24 @@ func newChecker(h *history) *checker {
 	return c
 }
 
+// endKey keeps of all calls that end a key when the first began, and which was
+// acknowledged first.
+func (c *checker) endKey(e ending) {
+	before, known := c.keyEnds[e.Key]
+	if known && before.Outcome == ok && (e.Outcome != ok || before.End < e.End) {
+		before, e = e, before
+	}
+	if known {
+		e.Start = min(e.Start, before.Start)
+	}
+	c.keyEnds[e.Key] = e
+}
+
 // of returns an ending as a call on one grant, if it concerns that. What was ended is
 // what was there; what begins shortly afterwards may have ended too, by what an
 // instance believes and by clocks of seconds; and without an answer it may happen yet.
 func (e ending) of(b birth) (call, bool) {
-	end := call{Grant: b.Grant, Kind: revoke, OfClient: e.Client != "", Outcome: unknown, Start: e.Start, End: e.End, Instance: e.Instance, Note: "operator: " + e.String()}
+	end := call{Grant: b.Grant, Kind: revoke, OfClient: e.Client != "", OfUser: e.Client == "" && e.Session == "" && e.Key == "", Outcome: unknown, Start: e.Start, End: e.End, Instance: e.Instance, Note: "operator: " + e.String()}
 	switch {
 	case e.Client != "" && e.Client != b.Client, e.Session != "" && e.Session != b.Session, e.Client == "" && e.Person != b.Person:
 		return end, false

@@ -2,7 +2,7 @@ package main
 
 import "slices"
 
-// keys checks I6, I7 and I14 on what was signed and what was published.
+// keys checks I6, I7, I9 and I14 on what was signed and what was published.
 func (c *checker) keys(calls []call) {
 	type use struct{ first, last int64 }
 	used := make(map[string]use)
@@ -25,6 +25,15 @@ func (c *checker) keys(calls []call) {
 			}
 			if one.Start > at {
 				c.breaks(14, "instance %d signed with %s at %d ms, and it was declared compromised at %d ms", one.Instance, one.Key, one.Start/1e6, end.End/1e6)
+			}
+		}
+	}
+	for _, r := range c.Retired { // whoever has said that a key does not sign any more signs nothing with it
+		for _, one := range calls {
+			if one.Instance == r.Instance && one.Got != "" && one.Start > r.At {
+				if c.table[9].Observed++; one.Key == r.Key {
+					c.breaks(9, "instance %d signed with %s at %d ms, and had retired it at %d ms", one.Instance, one.Key, one.Start/1e6, r.At/1e6)
+				}
 			}
 		}
 	}

@@ -175,6 +175,7 @@ func runScenario(ctx context.Context, s settings, scenario scenario, total *tota
 		if err := live(ctx, w, h, s, total); err != nil {
 			return fmt.Errorf("%s, seed %d: %w", scenario.name, h.Seed, err)
 		}
+		w.weigh(h)
 		if err := w.searchFiles(h); err != nil {
 			return err
 		}

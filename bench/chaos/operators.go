@@ -169,6 +169,11 @@ func (i *instance) watch(ctx context.Context, w *world, h *history) {
 		i.watchKeySet(w, h)
 		if turn%8 == 0 {
 			for _, r := range i.rings() {
+				for _, k := range r.Keys {
+					if k.State == "retiring" {
+						h.retired(i.number, k.KeyID)
+					}
+				}
 				if h.watched(9); len(r.active()) > 1 {
 					h.violation(9, "instance %d has several active keys in ring %s: %s", i.number, r.Name, strings.Join(r.active(), " "))
 				}

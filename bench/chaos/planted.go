@@ -26,10 +26,30 @@ var planted = []struct{ name, scenario, file, old, new string }{
 		"	op := &operation{ctx: ctx, run: run, done: make(chan struct{})}\n", "	op := &operation{ctx: context.WithoutCancel(ctx), run: run, done: make(chan struct{})}\n	if s.acknowledgeEarly(op) {\n		return op.result\n	}\n"},
 	{"each retry mints another successor", "three-redis", "authserver/grant_refresh_token.go",
 		"Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},", "Refresh:  &refresh{Generation: record.Version, Expires: time.Now().Add(time.Hour)},"},
+	{"a key signs on after it was retired or declared compromised", "rotating", "keys/manager.go",
+		"	signer := n.signers[ring]\n	if signer == nil {\n		return \"\", n.noKey(ring, m.config)\n	}\n	token", "	signer := n.signers[ring]\n	if signer == nil {\n		return \"\", n.noKey(ring, m.config)\n	}\n	signer = firstSigner(ring, signer)\n	token"},
+	{"a revocation that meets a failover of the store is acknowledged and forgotten", "one-redis", "authserver/revocation.go",
+		"	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return err\n	}\n	grant, _, err :=", "	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return nil\n	}\n	grant, _, err :="},
+	{"a cache of tokens without a bound", "sessions", "authserver/checked.go",
+		"	if c.young == nil || len(c.young) == maxChecked {", "	kept = append(kept, make([]byte, 2<<10))\n	if c.young == nil || len(c.young) == maxChecked {"},
 }
 
 // further is source that a planted bug needs.
 var further = map[string]string{
+	"authserver/checked.go": "\nvar kept [][]byte\n",
+	"keys/manager.go": `
+var signersOnce = make(map[string]any)
+var signersMu sync.Mutex
+
+func firstSigner[T any](ring string, signer T) T {
+	signersMu.Lock()
+	defer signersMu.Unlock()
+	if _, known := signersOnce[ring]; !known {
+		signersOnce[ring] = signer
+	}
+	return signersOnce[ring].(T)
+}
+`,
 	"store/boltstore/boltstore.go": `
 func (s *Store) acknowledgeEarly(op *operation) bool {
 	if len(s.queue) > cap(s.queue)/2 {

@@ -339,6 +339,22 @@ func (r *redis) heal() error {
 	return errors.Join(r.tell("CONFIG SET maxmemory 0"), r.tell("CONFIG SET min-replicas-to-write 0"))
 }
 
+// mostMemory is more than an instance needs for a few people, with their passwords hashed.
+const mostMemory = 192 // MiB
+
+// weigh looks whether an instance keeps more than it should.
+func (w *world) weigh(h *history) {
+	for _, i := range w.instances {
+		i.mu.Lock()
+		if i.process != nil {
+			if resident := i.process.ResidentMiB(); resident > mostMemory {
+				h.outgrown(i.number, resident)
+			}
+		}
+		i.mu.Unlock()
+	}
+}
+
 // searchFiles looks for private keys in what the servers and the store have written (I8).
 func (w *world) searchFiles(h *history) error {
 	if w.scenario.sessions {
