@@ -315,7 +315,7 @@ func TestDiscovery(t *testing.T) {
 	for member, want := range map[string]string{
 		"response_types_supported": "code", "response_modes_supported": "query form_post", "subject_types_supported": "public pairwise",
 		"id_token_signing_alg_values_supported": "ES256 EdDSA", "userinfo_signing_alg_values_supported": "ES256 EdDSA", "code_challenge_methods_supported": "S256",
-		"scopes_supported":        "address email offline_access openid orders:read orders:write phone profile roles",
+		"scopes_supported":        "address email offline_access openid orders:read orders:write phone profile roles verifier",
 		"grant_types_supported":   "authorization_code client_credentials refresh_token password",
 		"acr_values_supported":    "aal1 aal2 phr",
 		"prompt_values_supported": "none login consent select_account",
