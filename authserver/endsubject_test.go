@@ -31,9 +31,15 @@ func TestEndSubjectHalfWay(t *testing.T) {
 	if b.active("web", access) || b.active("web", refresh) {
 		t.Error("tokens of a grant that is left are active")
 	}
-	a := b.token("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
-	if a.text("error") != "invalid_grant" {
+	again := func() tokenAnswer {
+		return b.token("web", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
+	}
+	if a := again(); a.status != 503 { // what cannot be deleted might be refreshed by another instance
 		t.Errorf("a grant that is left is refreshed: %v", a.body)
+	}
+	trouble.stuck = false
+	if a := again(); a.text("error") != "invalid_grant" {
+		t.Errorf("a grant that was left is refreshed: %v", a.body)
 	}
 }
 

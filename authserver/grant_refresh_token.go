@@ -64,7 +64,7 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	if err != nil {
 		return Authorization{}, err
 	}
-	u, err := g.confirm(ctx, grant)
+	u, err := g.confirm(ctx, claims.GrantID, grant)
 	if err != nil { // it moved, and is dead all the same
 		return Authorization{}, err
 	}
@@ -108,7 +108,7 @@ func (g refreshTokenGrant) wasUnsent(ctx context.Context, grantID string, genera
 // confirm refuses a grant that has ended by what the store says now: it has just
 // answered, so that what it said before a partition is not good enough any more. Who
 // was asked for within a second is not asked for again.
-func (g refreshTokenGrant) confirm(ctx context.Context, grant Grant) (user, error) {
+func (g refreshTokenGrant) confirm(ctx context.Context, grantID string, grant Grant) (user, error) {
 	u, err := g.server.users.confirmed(ctx, grant.Subject)
 	if errors.Is(err, errNoUser) {
 		return user{}, errUserGone.because(err)
@@ -119,8 +119,11 @@ func (g refreshTokenGrant) confirm(ctx context.Context, grant Grant) (user, erro
 	if err != nil {
 		return user{}, err
 	}
-	if err := g.server.grantEnded(grant, epoch, u); err != nil {
-		return user{}, errGrantEnded.because(err)
+	if why := g.server.grantEnded(grant, epoch, u); why != nil {
+		if err := g.server.overHere(ctx, grantID); err != nil {
+			return user{}, err
+		}
+		return user{}, errGrantEnded.because(why)
 	}
 	return u, nil
 }

@@ -74,6 +74,53 @@ func TestLoggedEndOfAGrant(t *testing.T) {
 	}
 }
 
+// Nor is it refreshed at an instance that believes the epoch before for a second, when
+// another one has said that it is over: whoever begins an epoch may be killed before it
+// is logged.
+func TestEpochEndOfAGrant(t *testing.T) {
+	ctx := t.Context()
+	for _, level := range []string{subjectEpoch, clientEpoch} {
+		for _, how := range []string{"refresh", "introspect", "use"} {
+			t.Run(level+", "+how, func(t *testing.T) {
+				s := fastServer(t, 0)
+				c, err := s.clients.find(ctx, "web")
+				if err != nil {
+					t.Fatal(err)
+				}
+				made := bobsGrant(t, s)
+				claims, raw := issued(t, s, made, 0)
+				if _, err := s.beginEpoch(ctx, level, map[string]string{subjectEpoch: "bob", clientEpoch: "web"}[level], time.Now().Unix()); err != nil {
+					t.Fatal(err)
+				}
+				s.users.changed("bob")
+				s.clients.changed("web")
+				switch how {
+				case "refresh":
+					_, err := refreshTokenGrant{s}.Authorize(ctx, tokenRequest{client: c, form: form{url.Values{"refresh_token": {raw}}}})
+					if asError(err).Code != "invalid_grant" {
+						t.Errorf("a refresh: %v", err)
+					}
+				case "introspect":
+					token, err := intake.Parse(raw)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if answer, err := s.introspectRefreshToken(ctx, c, token); err != nil || answer.(introspection).Active {
+						t.Errorf("introspection: %v, %v", answer, err)
+					}
+				case "use":
+					if _, live, err := s.accessTokenLive(ctx, claims); live || err != nil {
+						t.Errorf("live: %v, %v", live, err)
+					}
+				}
+				if _, _, err := s.grants.Get(ctx, made.GrantID); !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("it is over here, and the record is there for another instance: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // What another instance ends of a client or a user is asked for when its log says so,
 // not when what was believed of them is a second old.
 func TestEndsAreAskedForAnew(t *testing.T) {

@@ -99,7 +99,7 @@ func (s *Server) introspectRefreshToken(ctx context.Context, caller *client, tok
 	} else if err != nil {
 		return nil, err
 	}
-	_, live, err := s.grantLive(found.records[0], found)
+	_, live, err := s.grantLive(ctx, claims.GrantID, found.records[0], found)
 	if err != nil || !live || found.records[0].Version != claims.Generation { // ended, or already exchanged
 		return inactive, err
 	}

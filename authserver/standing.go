@@ -117,7 +117,7 @@ func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims)
 	}
 	if byClientItself(claims) { // no grant stands behind it
 		live = claims.ClientEpoch >= found.epoch.number && claims.IssuedAt > s.notBefore()
-	} else if h.grant, live, err = s.grantLive(found.records[1], found); err != nil {
+	} else if h.grant, live, err = s.grantLive(ctx, claims.GrantID, found.records[1], found); err != nil {
 		return holder{}, false, err
 	}
 	if live {
@@ -132,8 +132,7 @@ func (s *Server) accessTokenLive(ctx context.Context, claims accesstoken.Claims)
 // endedByLog reports whether the log of revocations, as far as this instance has read
 // it, ends a token that lives by the store. That may know of what a later version ends;
 // or whoever is ending the grant has logged that, and has not deleted its record yet.
-// Another instance may not have read as far, so the record is deleted here before
-// anybody is told that it is over: else it would be over here and be refreshed there.
+// See overHere.
 func (s *Server) endedByLog(ctx context.Context, claims accesstoken.Claims) (bool, error) {
 	level, ended := s.feed.set.Revoked(feed.SubjectsOf("", &claims))
 	if !ended || claims.GrantID == "" {
@@ -141,21 +140,35 @@ func (s *Server) endedByLog(ctx context.Context, claims accesstoken.Claims) (boo
 	}
 	switch level {
 	case feed.Grant, feed.Session, feed.SubjectEpoch, feed.ClientEpoch: // the others leave the grant
-		if err := s.finish(ctx, []string{s.grants.Key(claims.GrantID)}); err != nil {
-			return true, unavailable(fmt.Errorf("ending a grant: %w", err))
-		}
+		return true, s.overHere(ctx, claims.GrantID)
 	}
 	return true, nil
 }
 
 // grantLive returns the grant in a record and whether it lives in the epochs of those
-// who stand behind it.
-func (s *Server) grantLive(record store.Record, behind standing) (Grant, bool, error) {
+// who stand behind it. See overHere.
+func (s *Server) grantLive(ctx context.Context, grantID string, record store.Record, behind standing) (Grant, bool, error) {
 	if !record.Exists() {
 		return Grant{}, false, nil
 	}
 	grant, err := s.grants.Decode(record)
-	return grant, err == nil && s.grantEnded(grant, behind.epoch, behind.user) == nil, err
+	if err != nil {
+		return grant, false, err
+	}
+	if s.grantEnded(grant, behind.epoch, behind.user) != nil {
+		return grant, false, s.overHere(ctx, grantID)
+	}
+	return grant, true, nil
+}
+
+// overHere deletes the record of a grant that has ended, before anybody is told. Another
+// instance may not have read the log as far, or believe for a second what it was told of
+// the epochs: else the grant would be over here and be refreshed there.
+func (s *Server) overHere(ctx context.Context, grantID string) error {
+	if err := s.finish(ctx, []string{s.grants.Key(grantID)}); err != nil {
+		return unavailable(fmt.Errorf("ending a grant: %w", err))
+	}
+	return nil
 }
 
 // grantEnded says what has ended a grant whose record is there: all of its client or
