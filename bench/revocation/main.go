@@ -6,6 +6,9 @@
 // Most followers read frames and note when each came; they do not check signatures,
 // of which the two cores that they share with the server could not do enough. Five
 // are package verifier, which does, and is asked in a loop until it refuses.
+//
+// With -tables faults nothing is measured: verifiers of each policy follow through one
+// fault after the other (faults.go), and every answer of theirs is checked.
 package main
 
 import (
@@ -29,8 +32,16 @@ func main() {
 	rounds := flag.Int("rounds", 100, "revocations that are measured, each time")
 	rate := flag.Int("rate", 1000, "revocations a second beside those, in the second run of each")
 	sizes := flag.String("sizes", "1000,100000,1000000", "live revocations for memory and snapshots; empty for none")
-	tables := flag.String("tables", "frames,waiting,memory", "what to measure")
+	tables := flag.String("tables", "frames,waiting,memory", "what to measure; faults, too, which is not measured but checked")
+	phase := flag.Duration("phase", 20*time.Second, "length of each of the faults but the cut")
+	cut := flag.Duration("cut", time.Minute, "length of the cut")
+	seed := flag.Uint64("seed", 1, "of the faults")
 	flag.Parse()
+	if slices.Contains(strings.Split(*tables, ","), "faults") {
+		if err := faults(*binary, *phase, *cut, *seed); err != nil {
+			log.Fatal(err)
+		}
+	}
 	if err := run(*binary, *tables, numbers(*followers), *rounds, *rate, numbers(*sizes)); err != nil {
 		log.Fatal(err)
 	}

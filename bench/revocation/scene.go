@@ -10,13 +10,16 @@ type scene struct {
 	crowd     *crowd
 }
 
-func newScene(binary string) (*scene, error) {
+func newScene(binary string) (*scene, error) { return newSceneOf(binary, process.Options{}) }
+
+func newSceneOf(binary string, options process.Options) (*scene, error) {
 	redis, err := process.StartRedis("--appendonly", "yes")
 	if err != nil {
 		return nil, err
 	}
 	s := &scene{redis: redis}
-	if s.installed, err = process.Install(binary, process.Options{RedisPort: redis.Port}); err == nil {
+	options.RedisPort = redis.Port
+	if s.installed, err = process.Install(binary, options); err == nil {
 		s.crowd = newCrowd(s.installed)
 		s.server, err = s.installed.Start()
 	}

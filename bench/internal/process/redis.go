@@ -15,6 +15,7 @@ type Redis struct {
 	*Process
 	Port      string
 	directory string
+	arguments []string
 }
 
 // Everysec and Always are how Redis keeps what it acknowledged.
@@ -33,17 +34,26 @@ func StartRedis(args ...string) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := Start(directory, nil, io.Discard, "redis-server",
-		append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", directory, "--save", ""}, args...)...)
-	if err != nil {
-		return nil, err
+	r := &Redis{Port: port, directory: directory,
+		arguments: append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", directory, "--save", ""}, args...)}
+	return r, r.start()
+}
+
+func (r *Redis) start() (err error) {
+	if r.Process, err = Start(r.directory, nil, io.Discard, "redis-server", r.arguments...); err != nil {
+		return err
 	}
-	r := &Redis{p, port, directory}
-	if err := AwaitPort(port); err != nil {
+	if err := AwaitPort(r.Port); err != nil {
 		r.Stop()
-		return nil, fmt.Errorf("redis-server: %w", err)
+		return fmt.Errorf("redis-server: %w", err)
 	}
-	return r, nil
+	return nil
+}
+
+// Restart kills it and starts it on what it has on its disk.
+func (r *Redis) Restart() error {
+	r.Kill()
+	return r.start()
 }
 
 // Stop ends it and removes its directory.
