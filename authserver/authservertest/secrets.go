@@ -18,14 +18,19 @@ import (
 // went to it or came from it, in whatever test: passwords, codes, tokens, verifiers,
 // client secrets, assertions, cookies.
 type secretWatch struct {
-	mu      sync.Mutex
-	log     bytes.Buffer
-	secrets map[string]string // the secret, and where it was
+	mu     sync.Mutex
+	log    bytes.Buffer
+	words  map[string]string // the secret, and where it was
+	others map[string]string // those that are no words
+}
+
+func newSecretWatch() *secretWatch {
+	return &secretWatch{words: make(map[string]string), others: make(map[string]string)}
 }
 
 // watchSecrets returns a watch that tells when the test has ended.
 func watchSecrets(t testing.TB) *secretWatch {
-	w := &secretWatch{secrets: make(map[string]string)}
+	w := newSecretWatch()
 	t.Cleanup(func() {
 		for _, found := range w.found() {
 			t.Errorf("the server's log holds a secret: %s", found)
@@ -60,12 +65,12 @@ func (w *secretWatch) found() []string {
 func (w *secretWatch) foundIn(log []byte) []string {
 	var found []string
 	for _, text := range word.FindAll(log, -1) {
-		if where, is := w.secrets[string(text)]; is {
+		if where, is := w.words[string(text)]; is {
 			found = append(found, where+" ("+string(text)+")")
 		}
 	}
-	for secret, where := range w.secrets {
-		if word.FindString(secret) != secret && bytes.Contains(log, []byte(secret)) {
+	for secret, where := range w.others {
+		if bytes.Contains(log, []byte(secret)) {
 			found = append(found, where+" ("+secret+")")
 		}
 	}
@@ -82,9 +87,11 @@ func (w *secretWatch) add(where, secret string) {
 	if len(secret) < shortestSecret {
 		return
 	}
-	w.secrets[secret] = where
-	if i := strings.LastIndexByte(secret, '.'); i >= 0 && len(secret)-i > shortestSecret { // a token's signature, a session's secret
-		w.secrets[secret[i+1:]] = where
+	// Of what has dots the last part is the secret: a token's signature, a session's secret.
+	if last := secret[strings.LastIndexByte(secret, '.')+1:]; word.FindString(last) == last && last != "" {
+		w.words[last] = where
+	} else {
+		w.others[secret] = where
 	}
 }
 

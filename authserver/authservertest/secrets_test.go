@@ -18,7 +18,7 @@ func TestSecretWatch(t *testing.T) {
 		"basic-secret-1": "basic web:basic-secret-1", token: "cause: token " + token, "signature": "c2lnbmF0dXJlLW9mLXRoZS10b2tlbg",
 		"cookie-secret": "cookie-secret", "redirected-code": "/callback?code=redirected-code", "": "sid-of-the-session web orders:read https://client.example.com",
 	} {
-		w := &secretWatch{secrets: make(map[string]string)}
+		w := newSecretWatch()
 		log := w.logger(slog.DiscardHandler)
 		h := w.handler(http.HandlerFunc(func(writer http.ResponseWriter, r *http.Request) {
 			io.ReadAll(r.Body)

@@ -9,10 +9,10 @@ import (
 
 // Secrets are those that clients sent to servers, and got from them, over a transport: for
 // tests that start servers as processes of their own, and look through what those print.
-type Secrets struct{ watch secretWatch }
+type Secrets struct{ watch *secretWatch }
 
 // NewSecrets returns an empty collection.
-func NewSecrets() *Secrets { return &Secrets{secretWatch{secrets: make(map[string]string)}} }
+func NewSecrets() *Secrets { return &Secrets{newSecretWatch()} }
 
 // Add notes a secret, and where it is from.
 func (s *Secrets) Add(where, secret string) {
