@@ -67,6 +67,8 @@ func TestRevocations(t *testing.T) {
 		{"session", verifiertest.Claims{"sid": "s"}, func() { issuer.RevokeSession("s") }},
 		{"subject", verifiertest.Claims{"sub": "carol"}, func() { issuer.RevokeSubject("carol") }},
 		{"client", verifiertest.Claims{"client_id": "c"}, func() { issuer.RevokeClient("c") }},
+		{"epoch of a subject", verifiertest.Claims{"sub": "dave", "sub_epoch": 3}, func() { issuer.RevokeSubjectEpoch("dave", 3) }},
+		{"epoch of a client", verifiertest.Claims{"client_id": "d", "client_epoch": 2}, func() { issuer.RevokeClientEpoch("d", 2) }},
 		{"key", verifiertest.Claims{}, nil},
 	} {
 		token := mint(test.claims)
@@ -92,6 +94,11 @@ func TestRevocations(t *testing.T) {
 	late := mint(verifiertest.Claims{"sub": "carol", "iat": time.Now().Add(2 * time.Second).Unix()})
 	if reason := settledReason(t, v, late); reason != "" {
 		t.Errorf("a token that was issued after its subject's revocation: %s", reason)
+	}
+	for _, next := range []verifiertest.Claims{{"sub": "dave", "sub_epoch": 4}, {"client_id": "d", "client_epoch": 3}} {
+		if reason := settledReason(t, v, mint(next)); reason != "" {
+			t.Errorf("a token of the epoch after the one that was ended: %s", reason)
+		}
 	}
 	// A verifier that starts later knows all of it from the snapshot.
 	if reason := settledReason(t, issuer.Verifier(t, audience), mint(verifiertest.Claims{"grant_id": "g"})); reason != verifier.Revoked {

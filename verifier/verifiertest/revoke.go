@@ -51,6 +51,17 @@ func (i *Issuer) RevokeClient(id string) {
 	i.feed.add(feed.NewEntry(feed.Client, id, time.Hour, time.Now().Unix()))
 }
 
+// RevokeSubjectEpoch revokes the tokens of a user whose claim sub_epoch is epoch: as the
+// server does for the epochs before the one that begins, when all of a user is ended.
+func (i *Issuer) RevokeSubjectEpoch(sub string, epoch uint64) {
+	i.feed.add(feed.NewEntry(feed.SubjectEpoch, feed.EpochOf(sub, epoch), time.Hour, 0))
+}
+
+// RevokeClientEpoch is RevokeSubjectEpoch of a client, by client_epoch.
+func (i *Issuer) RevokeClientEpoch(id string, epoch uint64) {
+	i.feed.add(feed.NewEntry(feed.ClientEpoch, feed.EpochOf(id, epoch), time.Hour, 0))
+}
+
 // RevokeKey revokes all tokens that the present key has signed, and lets the next
 // one sign. The present one is not published any more.
 func (i *Issuer) RevokeKey() {
