@@ -51,8 +51,9 @@ func SinceReceived(ctx context.Context) time.Duration {
 
 // admission bounds the requests that are worked on at once, and the memory of those
 // that are being received. Beyond the bound they are refused, as are those that have
-// waited for long before the server saw them, so that the others are answered in time. Documents, the key set and the feed are served in any case: they
-// ask nothing of the store and cost next to nothing.
+// waited for long before the server saw them, so that the others are answered in time.
+// Documents, the key set and the feed are served in any case: they ask nothing of the
+// store and cost next to nothing.
 type admission struct {
 	places   chan struct{}
 	large    chan struct{}
@@ -104,10 +105,9 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 	}
 }
 
-// busy refuses a request, after a while. It is logged once a second, with the number of all, and not
-// as other refusals are: when there is most to do, that would be most of it.
+// busy refuses a request, after a while. It is logged once a second, with the number of
+// all, and not as other refusals are: when there is most to do, that would be most of it.
 func (a admission) busy(ctx context.Context) error {
-
 	a.untold.Add(1)
 	now := time.Now().Unix()
 	if last := a.told.Load(); now != last && a.told.CompareAndSwap(last, now) {

@@ -19,7 +19,6 @@ import (
 )
 
 const (
-	maxSnapshot   = 64 << 20               // bytes: three million revocations
 	snapshotTime  = 30 * time.Second       // to load one
 	silence       = feed.Lease             // after which a stream is given up
 	firstPause    = 50 * time.Millisecond  // before a stream is opened again
@@ -207,7 +206,7 @@ func (f *follower) load(ctx context.Context) error {
 	request.Header.Set("Accept", "application/json")
 	client := *f.source.client
 	client.Timeout = 0 // snapshotTime bounds it
-	body, _, err := (&source{config: f.source.config, client: &client}).do(request, maxSnapshot)
+	body, _, err := (&source{config: f.source.config, client: &client}).do(request, feed.MaxSnapshot)
 	if err != nil {
 		return err
 	}

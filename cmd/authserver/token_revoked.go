@@ -14,8 +14,6 @@ import (
 	"authserver/keys"
 )
 
-const maxSnapshot = 64 << 20 // bytes: three million revocations
-
 // levels are what a revocation can name, in words.
 var levels = map[feed.Level]string{
 	feed.Token: "the token itself", feed.Grant: "its grant", feed.Session: "its session", feed.KeyID: "its key",
@@ -81,7 +79,7 @@ func askFeed(ctx context.Context, issuer string, token feed.Subjects, keys []int
 	if metadata.Revocations == "" {
 		return "", false, errors.New("the issuer publishes no feed of revocations")
 	}
-	body, err := fetch(ctx, metadata.Revocations, maxSnapshot)
+	body, err := fetch(ctx, metadata.Revocations, feed.MaxSnapshot)
 	if err != nil {
 		return "", false, fmt.Errorf("reading the feed of revocations: %w", err)
 	}

@@ -43,3 +43,6 @@ const (
 // MaxFrame is how many entries a frame has at most, so that it stays below the
 // longest token that is looked at.
 const MaxFrame = 400
+
+// MaxSnapshot is how many bytes of a snapshot are read at most: three million revocations.
+const MaxSnapshot = 64 << 20
