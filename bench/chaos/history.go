@@ -56,8 +56,6 @@ type call struct {
 	Status     int     `json:"status,omitempty"`
 	Note       string  `json:"note,omitempty"`
 	OfClient   bool    `json:"-"` // the end of all of a client
-	OfUser     bool    `json:"-"` // the end of all of a user
-	Loose      bool    `json:"-"` // while instances learn of that one after the other: it may be refused here, and not there
 }
 
 // birth is the beginning of a grant, by a password or by a code.

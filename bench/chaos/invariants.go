@@ -61,11 +61,10 @@ func (t table) String() string {
 
 // How long after an acknowledgement something may still be seen.
 const (
-	offlineBound  = int64(time.Second)      // by a verifier that rejects when it is stale
-	instanceLag   = int64(2 * time.Second)  // after the end of a client or a user what begins may be dead too: clocks of seconds
-	unansweredLag = int64(10 * time.Second) // after which an ending without an answer has happened everywhere, or will not
-	clientLag     = int64(time.Second)      // for which another instance may refresh what was ended with its client
-	keySetBound   = int64(time.Second)
+	offlineBound = int64(time.Second)     // by a verifier that rejects when it is stale
+	instanceLag  = int64(2 * time.Second) // after the end of a client or a user what begins may be dead too: clocks of seconds
+	clientLag    = int64(time.Second)     // for which another instance may refresh what was ended with its client
+	keySetBound  = int64(time.Second)
 )
 
 // verifiers of a world, as Instance of a call.
@@ -140,7 +139,7 @@ func (c *checker) endKey(e ending) {
 // what was there; what begins shortly afterwards may have ended too, by what an
 // instance believes and by clocks of seconds; and without an answer it may happen yet.
 func (e ending) of(b birth) (call, bool) {
-	end := call{Grant: b.Grant, Kind: revoke, OfClient: e.Client != "", OfUser: e.Client == "" && e.Session == "" && e.Key == "", Outcome: unknown, Start: e.Start, End: e.End, Instance: e.Instance, Note: "operator: " + e.String()}
+	end := call{Grant: b.Grant, Kind: revoke, OfClient: e.Client != "", Outcome: unknown, Start: e.Start, End: e.End, Instance: e.Instance, Note: "operator: " + e.String()}
 	switch {
 	case e.Client != "" && e.Client != b.Client, e.Session != "" && e.Session != b.Session, e.Client == "" && e.Person != b.Person:
 		return end, false

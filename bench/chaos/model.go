@@ -86,7 +86,7 @@ func step(s grantState, c call, window int64) []any {
 	case c.Generation < s.Generation:
 		take(invalid, dead)
 	}
-	if c.Outcome == unknown || c.Outcome == invalid && c.Loose {
+	if c.Outcome == unknown {
 		next = append(next, s)
 	}
 	return next
@@ -136,17 +136,8 @@ func (c *checker) model(calls []call, patience time.Duration) result {
 	}
 	for grant, calls := range byGrant {
 		for _, end := range c.ends[grant] {
-			if from, to, spreads := end.spreads(); spreads {
-				// What they say of access tokens meanwhile is for I1 alone.
-				for n := range calls {
-					calls[n].Loose = calls[n].Loose || calls[n].End > from && calls[n].Start < to
-				}
-				calls = slices.DeleteFunc(calls, func(one call) bool {
-					return (one.Kind == introspectAccess || one.Kind == introspectToken) && one.End > from && one.Start < to
-				})
-				if end.Outcome == ok {
-					end.End = to
-				}
+			if end.OfClient && end.Outcome == ok {
+				end.End += clientLag
 			}
 			if end.Note != "" { // the others are among its calls
 				calls = append(calls, end)
@@ -167,22 +158,6 @@ func (c *checker) model(calls []call, patience time.Duration) result {
 		}
 	}
 	return r
-}
-
-// spreads returns while when instances learn of the end of all of a client or a user one
-// after the other: one may refuse a grant that another still refreshes. Of a user that is
-// over when it is acknowledged. Without an answer it may happen a while after the caller
-// has given up.
-func (c call) spreads() (from, to int64, spreads bool) {
-	switch {
-	case !c.OfClient && !c.OfUser:
-		return 0, 0, false
-	case c.Outcome == unknown:
-		return c.Start, c.End + unansweredLag, true
-	case c.OfClient:
-		return c.Start, c.End + clientLag, true
-	}
-	return c.Start, c.End, true
 }
 
 // operations are the calls of one grant for porcupine.
