@@ -103,14 +103,13 @@ func (r *redis) signal(s syscall.Signal) {
 // perHistory bounds the faults of one history, so that it comes to an end.
 const perHistory = 12
 
-// trouble makes one fault after the other until ctx ends, and returns how many.
-func trouble(ctx context.Context, w *world, h *history, dice *rand.Rand) int {
+// trouble makes one fault after the other until ctx ends.
+func trouble(ctx context.Context, w *world, h *history, dice *rand.Rand) {
 	faults := ofServers
 	if w.redis != nil {
 		faults = append(append([]fault(nil), ofServers...), ofRedis...)
 	}
-	n := 0
-	for ctx.Err() == nil && n < perHistory {
+	for n := 0; ctx.Err() == nil && n < perHistory; n++ {
 		for _, i := range w.instances {
 			i.mourn(h)
 			i.start()
@@ -118,7 +117,7 @@ func trouble(ctx context.Context, w *world, h *history, dice *rand.Rand) int {
 		f, i := faults[dice.IntN(len(faults))], w.instances[dice.IntN(len(w.instances))]
 		last := time.Duration(50+dice.IntN(600)) * time.Millisecond
 		quiet := time.Duration(100+dice.IntN(500)) * time.Millisecond
-		h.fault("%s, instance %d, %s", f.name, i.number, last)
+		h.inject(f.name, "instance %d, %s", i.number, last)
 		if strings.Contains(f.name, "kill") {
 			h.killed()
 		}
@@ -129,11 +128,9 @@ func trouble(ctx context.Context, w *world, h *history, dice *rand.Rand) int {
 		if strings.Contains(f.name, "Redis") {
 			w.storeTrouble.Add(-1)
 		}
-		n++
 		select {
 		case <-ctx.Done():
 		case <-time.After(quiet):
 		}
 	}
-	return n
 }

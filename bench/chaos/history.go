@@ -112,28 +112,29 @@ type retirement struct {
 
 // history is all calls of some clients on a few grants, and what else happened.
 type history struct {
-	Seed       uint64        `json:"seed"`
-	Scenario   string        `json:"scenario"`
-	Window     time.Duration `json:"window"` // tokens.retry_window of the server
-	Lease      time.Duration `json:"lease"`  // for which an instance signs without having read the key set
-	Faults     []string      `json:"faults"`
-	Kills      []int64       `json:"kills"` // of servers and of Redis
-	Calm       int64         `json:"calm"`  // when all trouble was over
-	Births     []birth       `json:"births"`
-	Calls      []call        `json:"calls"`
-	Endings    []ending      `json:"endings"`
-	KeySets    []keySet      `json:"key_sets"`
-	Retired    []retirement  `json:"retired"`
-	Seen       []string      `json:"seen"`       // what broke while it was recorded
-	Watched    table         `json:"watched"`    // what was looked at while it was recorded
-	Violations []string      `json:"violations"` // those, and what checking finds
+	Seed       uint64         `json:"seed"`
+	Scenario   string         `json:"scenario"`
+	Window     time.Duration  `json:"window"` // tokens.retry_window of the server
+	Lease      time.Duration  `json:"lease"`  // for which an instance signs without having read the key set
+	Faults     []string       `json:"faults"`
+	Injected   map[string]int `json:"injected"` // those by their names, without what operators did
+	Kills      []int64        `json:"kills"`    // of servers and of Redis
+	Calm       int64          `json:"calm"`     // when all trouble was over
+	Births     []birth        `json:"births"`
+	Calls      []call         `json:"calls"`
+	Endings    []ending       `json:"endings"`
+	KeySets    []keySet       `json:"key_sets"`
+	Retired    []retirement   `json:"retired"`
+	Seen       []string       `json:"seen"`       // what broke while it was recorded
+	Watched    table          `json:"watched"`    // what was looked at while it was recorded
+	Violations []string       `json:"violations"` // those, and what checking finds
 
 	mu    sync.Mutex
 	began time.Time
 }
 
 func newHistory(seed uint64, scenario string, window time.Duration) *history {
-	return &history{Seed: seed, Scenario: scenario, Window: window, began: time.Now()}
+	return &history{Seed: seed, Scenario: scenario, Window: window, Injected: make(map[string]int), began: time.Now()}
 }
 
 func (h *history) now() int64 { return time.Since(h.began).Nanoseconds() }
@@ -148,6 +149,14 @@ func (h *history) fault(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.Faults = append(h.Faults, fmt.Sprintf("%d ms: ", time.Since(h.began).Milliseconds())+fmt.Sprintf(format, args...))
+}
+
+// inject is fault, of one that is counted.
+func (h *history) inject(name, format string, args ...any) {
+	h.fault("%s, %s", name, fmt.Sprintf(format, args...))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Injected[name]++
 }
 
 // violation notes that invariant n was broken.

@@ -9,6 +9,8 @@
 //
 //	make chaos     a short mix, a few minutes
 //	make soak      until it is stopped
+//	go run ./chaos -for 60m -parallel 3 -histories 150 -results results.jsonl
+//	               an hour at most, and the rest with the same line another time
 //	go run ./chaos -seed 42 -histories 1 -scenario three-redis
 //	go run ./chaos -check history.json
 //	go run ./chaos -planted          bugs are planted in copies of the server and found
@@ -43,6 +45,7 @@ type scenario struct {
 	window    time.Duration // tokens.retry_window
 	quickKeys bool          // clocks and leases bounded by seconds, so that keys may rotate within a history
 	sessions  bool          // nothing but refreshes, twenty times as many, and no faults
+	binary    string        // another one than the settings say
 }
 
 var scenarios = []scenario{
@@ -71,7 +74,10 @@ type settings struct {
 	scenario   string
 	save       string
 	untilFirst bool
-	progress   int // print totals after so many histories
+	progress   int       // print totals after so many histories
+	until      time.Time // no history begins after it; zero: there is no end
+	parallel   int       // scenarios at once
+	results    string    // file; none when empty
 }
 
 func main() {
@@ -81,12 +87,18 @@ func main() {
 	flag.IntVar(&s.histories, "histories", 10, "histories of each scenario")
 	flag.IntVar(&s.calls, "calls", 500, "calls of a history, about")
 	flag.IntVar(&s.people, "people", 8, "people in a history")
-	flag.StringVar(&s.scenario, "scenario", "", "only these: one-embedded, one-redis, three-redis, short-window, rotating, sessions, with commas; all but sessions when empty")
+	flag.StringVar(&s.scenario, "scenario", "", "only these, with commas: "+strings.Join(names(), ", ")+"; all but sessions when empty")
 	flag.StringVar(&s.save, "save", filepath.Join(os.TempDir(), "authserver-chaos"), "directory for histories that break something")
 	flag.IntVar(&s.progress, "progress", 0, "print the totals after so many histories")
+	flag.IntVar(&s.parallel, "parallel", 1, "scenarios at once")
+	flag.StringVar(&s.results, "results", "", "write what came of each history to this file, and do not repeat those that it has")
+	limit := flag.Duration("for", 0, "begin no history after so long")
 	file := flag.String("check", "", "check this saved history again")
 	plantedToo := flag.Bool("planted", false, "find planted bugs")
 	flag.Parse()
+	if *limit > 0 {
+		s.until = time.Now().Add(*limit)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
@@ -97,10 +109,8 @@ func main() {
 		err = findPlanted(ctx, s)
 	default:
 		var total totals
-		err = run(ctx, s, &total)
-		fmt.Println(total)
-		if err == nil && total.violations > 0 {
-			err = fmt.Errorf("%d violations", total.violations)
+		if err = run(ctx, s, &total); total.Violations > 0 {
+			err = errors.Join(err, fmt.Errorf("%d violations", total.Violations))
 		}
 	}
 	if err != nil {
@@ -108,17 +118,11 @@ func main() {
 	}
 }
 
-// totals are what was done and found.
-type totals struct {
-	histories, calls, unanswered, faults, dropped, undecided, violations int
-	refreshes, signedOut, thefts, detected                               int
-	table                                                                table
-}
-
-func (t totals) String() string {
-	return fmt.Sprintf("%d histories, %d calls checked (%d without an answer), %d faults, %d answers of Redis lost; %d grants undecided, %d violations\n"+
-		"%d refreshes of grants that nobody harmed, %d signed out; %d thefts answered, %d detected\n%s",
-		t.histories, t.calls, t.unanswered, t.faults, t.dropped, t.undecided, t.violations, t.refreshes, t.signedOut, t.thefts, t.detected, t.table)
+func names() (names []string) {
+	for _, one := range scenarios {
+		names = append(names, one.name)
+	}
+	return names
 }
 
 // wanted are the scenarios of this run.
@@ -134,73 +138,131 @@ func (s settings) wanted() (wanted []scenario, err error) {
 	return wanted, nil
 }
 
+// perWorld is how many histories the servers of a world see, one after the other.
+const perWorld = 25
+
+// batch is histories of one scenario, in one world unless that breaks.
+type batch struct {
+	scenario scenario
+	seeds    []uint64
+}
+
+// run makes all histories that are wanted, adds them to total and prints them by scenario.
 func run(ctx context.Context, s settings, total *totals) error {
 	wanted, err := s.wanted()
 	if err != nil {
 		return err
 	}
-	for _, scenario := range wanted {
-		if err := runScenario(ctx, s, scenario, total); err != nil {
+	found, err := newResults(s)
+	if err != nil {
+		return err
+	}
+	defer found.close()
+	for n := range wanted {
+		if wanted[n].quickKeys {
+			quick, err := plant(quickKeys...)
+			if err != nil {
+				return fmt.Errorf("building the server with quick keys: %w", err)
+			}
+			defer os.RemoveAll(filepath.Dir(quick))
+			wanted[n].binary = quick
+		}
+	}
+	batches := make(chan batch)
+	var failed error
+	var mu sync.Mutex
+	var workers sync.WaitGroup
+	for range max(1, s.parallel) {
+		workers.Go(func() {
+			for b := range batches {
+				if err := runBatch(ctx, s, b, found); err != nil {
+					mu.Lock()
+					failed = errors.Join(failed, fmt.Errorf("%s: %w", b.scenario.name, err))
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for first := 0; first < s.histories; first += perWorld {
+		for _, one := range wanted {
+			b := batch{scenario: one}
+			for n := first; n < min(first+perWorld, s.histories); n++ {
+				if seed := s.seed + uint64(n); !found.has(one.name, seed) {
+					b.seeds = append(b.seeds, seed)
+				}
+			}
+			if len(b.seeds) > 0 && !s.over(ctx, found) {
+				batches <- b
+			}
+		}
+	}
+	close(batches)
+	workers.Wait()
+	fmt.Println(found)
+	total.add(found.total())
+	return failed
+}
+
+// over reports whether no further history is to begin.
+func (s settings) over(ctx context.Context, found *results) bool {
+	return ctx.Err() != nil || !s.until.IsZero() && time.Now().After(s.until) || s.untilFirst && found.total().Violations > 0
+}
+
+func runBatch(ctx context.Context, s settings, b batch, found *results) error {
+	if b.scenario.binary != "" {
+		s.binary = b.scenario.binary
+	}
+	for len(b.seeds) > 0 && !s.over(ctx, found) {
+		if err := runWorld(ctx, s, &b, found); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func runScenario(ctx context.Context, s settings, scenario scenario, total *totals) error {
-	before := *total
-	if scenario.quickKeys {
-		quick, err := plant(quickKeys...)
-		if err != nil {
-			return fmt.Errorf("building the server with quick keys: %w", err)
-		}
-		defer os.RemoveAll(filepath.Dir(quick))
-		s.binary = quick
-	}
-	w, err := newWorld(s.binary, s.people, scenario, rand.New(rand.NewPCG(s.seed, 1)))
+// runWorld makes histories of a batch in one world, until one does not come to its end.
+func runWorld(ctx context.Context, s settings, b *batch, found *results) error {
+	w, err := newWorld(s.binary, s.people, b.scenario, rand.New(rand.NewPCG(b.seeds[0], 1)))
 	if err != nil {
-		return fmt.Errorf("%s: %w", scenario.name, err)
+		return err
 	}
 	defer w.close()
-	for n := range s.histories {
-		if ctx.Err() != nil || s.untilFirst && total.violations > 0 {
-			break
-		}
-		h := newHistory(s.seed+uint64(n), scenario.name, scenario.window)
+	for len(b.seeds) > 0 && !s.over(ctx, found) {
+		h := newHistory(b.seeds[0], b.scenario.name, b.scenario.window)
 		h.Lease = w.keyLease()
 		if w.last != nil {
 			w.carry(w.last, h)
 		}
 		w.last = h
-		if err := live(ctx, w, h, s, total); err != nil {
-			return fmt.Errorf("%s, seed %d: %w", scenario.name, h.Seed, err)
+		broken := live(ctx, w, h, s)
+		if ctx.Err() != nil {
+			return nil // half of it says nothing
+		}
+		b.seeds = b.seeds[1:]
+		if broken != nil {
+			h.violation(12, "it does not come to its end: %v", broken)
 		}
 		w.weigh(h)
 		if err := w.searchFiles(h); err != nil {
 			return err
 		}
-		if err := report(h, s, total); err != nil {
+		one, err := report(h, s)
+		if err != nil {
 			return err
 		}
-		if err := w.keepLogs(h, s.save); err != nil {
+		one.Dropped = w.droppedSince()
+		if err := found.add(h, one); err != nil {
 			return err
 		}
-		if s.progress > 0 && total.histories%s.progress == 0 {
-			fmt.Printf("%s so far: %s\n", time.Now().Format(time.TimeOnly), total)
+		if err := w.keepLogs(h, s.save); err != nil || broken != nil {
+			return err
 		}
 	}
-	for _, i := range w.instances {
-		if i.proxy != nil {
-			total.dropped += int(i.proxy.Dropped.Load())
-		}
-	}
-	fmt.Printf("%s: %d histories, %d calls, %d faults, %d violations (seed %d)\n", scenario.name, total.histories-before.histories,
-		total.calls-before.calls, total.faults-before.faults, total.violations-before.violations, s.seed)
 	return nil
 }
 
 // live lets people live in trouble, and then in peace.
-func live(ctx context.Context, w *world, h *history, s settings, total *totals) error {
+func live(ctx context.Context, w *world, h *history, s settings) error {
 	dice := rand.New(rand.NewPCG(h.Seed, 2))
 	var grants atomic.Int64
 	next := func() int { return int(grants.Add(1)) - 1 }
@@ -217,7 +279,7 @@ func live(ctx context.Context, w *world, h *history, s settings, total *totals) 
 	if w.scenario.sessions {
 		calls *= 20
 	} else {
-		faults.Go(func() { total.faults += trouble(troubled, w, h, dice) })
+		faults.Go(func() { trouble(troubled, w, h, dice) })
 	}
 	for _, i := range w.instances {
 		around.Go(func() { i.watch(watching, w, h) })
@@ -228,6 +290,11 @@ func live(ctx context.Context, w *world, h *history, s settings, total *totals) 
 	all.Wait()
 	calm()
 	faults.Wait()
+	if ctx.Err() != nil {
+		stopWatching()
+		around.Wait()
+		return ctx.Err()
+	}
 	err := w.heal(h)
 	if h.Calm = h.now(); err == nil {
 		for _, p := range people {
@@ -242,28 +309,21 @@ func live(ctx context.Context, w *world, h *history, s settings, total *totals) 
 }
 
 // report checks a history and saves it if something broke.
-func report(h *history, s settings, total *totals) error {
+func report(h *history, s settings) (totals, error) {
 	r := h.check(20 * time.Second)
-	total.histories++
-	total.calls += r.operations
-	total.undecided += r.undecided
-	total.violations += len(h.Violations)
-	total.refreshes += r.refreshes
-	total.signedOut += r.signedOut
-	total.thefts += r.thefts
-	total.detected += r.detected
-	total.table.add(r.table)
+	one := totals{Histories: 1, Calls: r.operations, Faults: h.Injected, Undecided: r.undecided, Violations: len(h.Violations),
+		Refreshes: r.refreshes, SignedOut: r.signedOut, Thefts: r.thefts, Detected: r.detected, Table: r.table}
 	for _, c := range h.Calls {
 		if c.Outcome == unknown {
-			total.unanswered++
+			one.Unanswered++
 		}
 	}
 	if len(h.Violations) == 0 {
-		return nil
+		return one, nil
 	}
 	name, err := h.save(s.save)
 	if err != nil {
-		return err
+		return one, err
 	}
 	for _, v := range h.Violations {
 		fmt.Printf("%s, seed %d: %s\n", h.Scenario, h.Seed, v)
@@ -273,7 +333,7 @@ func report(h *history, s settings, total *totals) error {
 		name, err = least.save(s.save)
 		fmt.Printf("its shortest beginning that breaks something has %d calls: %s\n", len(least.Calls), name)
 	}
-	return err
+	return one, err
 }
 
 func checkAgain(name string) error {

@@ -89,11 +89,11 @@ func findPlanted(ctx context.Context, s settings) error {
 		began := time.Now()
 		if err := run(ctx, with, &total); err != nil {
 			fmt.Println("the run ended:", err)
-			total.violations++
+			total.Violations++
 		}
 		os.RemoveAll(filepath.Dir(binary))
-		found := fmt.Sprintf("found after %s, %d histories, %d calls", time.Since(began).Round(100*time.Millisecond), total.histories, total.calls)
-		if total.violations == 0 {
+		found := fmt.Sprintf("found after %s, %d histories, %d calls", time.Since(began).Round(100*time.Millisecond), total.Histories, total.Calls)
+		if total.Violations == 0 {
 			found = "NOT FOUND"
 			missed++
 		}

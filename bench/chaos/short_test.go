@@ -23,10 +23,10 @@ func TestShortMix(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Log(total)
-			if total.violations > 0 {
-				t.Errorf("%d violations", total.violations)
+			if total.Violations > 0 {
+				t.Errorf("%d violations", total.Violations)
 			}
-			if total.calls == 0 || total.faults == 0 || total.table[13].Observed+total.table[6].Observed == 0 {
+			if total.Calls == 0 || len(total.Faults) == 0 || total.Table[13].Observed+total.Table[6].Observed == 0 {
 				t.Errorf("nothing was done: %s", total)
 			}
 		})

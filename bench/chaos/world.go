@@ -36,6 +36,7 @@ type world struct {
 	mu        sync.Mutex
 	endedKeys map[string]bool
 	last      *history // of this world
+	dropped   int      // answers of Redis that were lost before the last history ended
 }
 
 // otherClient is a second application.
@@ -158,6 +159,18 @@ func (w *world) close() {
 	}
 }
 
+// droppedSince counts the answers of Redis that were lost since it was asked last.
+func (w *world) droppedSince() int {
+	before := w.dropped
+	w.dropped = 0
+	for _, i := range w.instances {
+		if i.proxy != nil {
+			w.dropped += int(i.proxy.Dropped.Load())
+		}
+	}
+	return w.dropped - before
+}
+
 // heal ends all trouble and waits until every instance is ready.
 func (w *world) heal(h *history) error {
 	if w.redis != nil {
@@ -196,7 +209,7 @@ func (i *instance) start() error {
 	defer log.Close()
 	// While its store is away it does not start; whoever supervises it tries again.
 	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(50 * time.Millisecond) {
-		if i.process, err = process.Start(i.directory, i.environment, log, i.binary, "serve"); err != nil {
+		if i.process, err = process.StartApart(i.directory, i.environment, log, i.binary, "serve"); err != nil {
 			return err
 		}
 		for i.process.Alive() {
@@ -295,7 +308,7 @@ func (r *redis) start() error {
 	if r.process != nil {
 		return nil
 	}
-	p, err := process.Start(r.directory, nil, io.Discard, "redis-server", append([]string{"--port", r.port, "--bind", "127.0.0.1",
+	p, err := process.StartApart(r.directory, nil, io.Discard, "redis-server", append([]string{"--port", r.port, "--bind", "127.0.0.1",
 		"--dir", r.directory, "--save", ""}, process.Always...)...)
 	if err != nil {
 		return err

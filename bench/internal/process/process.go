@@ -24,12 +24,23 @@ type Process struct {
 
 // Start executes a program in a directory, with further variables in its environment.
 func Start(directory string, environment []string, log io.Writer, name string, args ...string) (*Process, error) {
+	return start(exec.Command(name, args...), directory, environment, log)
+}
+
+// StartApart is Start for a process that an interrupt from the terminal does not reach:
+// who has started it ends it.
+func StartApart(directory string, environment []string, log io.Writer, name string, args ...string) (*Process, error) {
 	command := exec.Command(name, args...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return start(command, directory, environment, log)
+}
+
+func start(command *exec.Cmd, directory string, environment []string, log io.Writer) (*Process, error) {
 	command.Dir, command.Stdout, command.Stderr = directory, log, log
 	command.Env = append(os.Environ(), environment...)
 	p := &Process{command, time.Now()}
 	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", name, err)
+		return nil, fmt.Errorf("starting %s: %w", command.Path, err)
 	}
 	return p, nil
 }
