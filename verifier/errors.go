@@ -27,7 +27,7 @@ const (
 	MissingScope           Reason = "missing_scope"           //
 	MissingRole            Reason = "missing_role"            //
 	WeakAuthentication     Reason = "weak_authentication"     // acr or auth_time are not what the route asks for
-	KeysUnavailable        Reason = "keys_unavailable"        // no keys of the issuer are known, or none young enough
+	KeysUnavailable        Reason = "keys_unavailable"        // no keys of the issuer are known, or none young enough, or it could not be asked for this one
 	RevocationsUnavailable Reason = "revocations_unavailable" // what was revoked lately is not known
 )
 

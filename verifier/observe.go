@@ -43,7 +43,7 @@ func (v *Verifier) Health() Health {
 		h.CachedTokens, h.CachedBytes = v.cache.length(), v.cache.bytes()
 	}
 	if held := v.keys.current.Load(); held != nil {
-		h.Keys, h.KeysAge = len(held.keys), now.Sub(held.at)
+		h.Keys, h.KeysAge = len(held.keys), held.age(now)
 		h.Ready = h.KeysAge <= keepThrough
 	}
 	if f := v.follower.Load(); f != nil {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"authserver/internal/intake"
 )
@@ -19,6 +20,7 @@ type source struct {
 	config    Config
 	client    *http.Client // with a timeout, without redirects
 	endpoints atomic.Pointer[endpoints]
+	looked    time.Time // when the metadata was asked for; the zero time to ask again
 }
 
 // endpoints are those that the verifier uses, as configured or else as the
@@ -29,23 +31,45 @@ type endpoints struct {
 	Introspection string // empty where there is none
 }
 
+const (
+	requestTimeout   = 5 * time.Second // of one request, unless Config.HTTPClient has another
+	introspectWithin = 2 * time.Second
+	pingAfter        = 2 * time.Second // of silence on a connection of HTTP/2
+)
+
 func newSource(config Config) *source {
 	client := http.Client{Timeout: requestTimeout}
 	if config.HTTPClient != nil {
 		client = *config.HTTPClient
+	} else if shared, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport := shared.Clone()
+		// A request that is given up ends a connection of HTTP/1, and leaves one of HTTP/2 to
+		// the next request: without pings a server that hangs would be asked for ever.
+		transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: time.Second}
+		client.Transport = transport
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &source{config: config, client: &client}
 }
 
 // discover finds the endpoints, by the issuer's metadata (RFC 8414 §3) unless the
-// configuration has them. They are looked up again whenever keys are fetched.
+// configuration has them. That is asked for every five minutes, and after the key set
+// was not where it says; when it cannot be had, what it said before holds.
 func (s *source) discover(ctx context.Context) (endpoints, error) {
+	known := s.endpoints.Load()
+	if known != nil && (s.config.JWKSURI != "" || time.Since(s.looked) < metadataFor) {
+		return *known, nil
+	}
 	found := endpoints{s.config.JWKSURI, s.config.RevocationsURI, s.config.IntrospectionURI}
 	if found.JWKS == "" {
 		read, err := s.metadata(ctx)
-		if err != nil {
+		if err != nil && known == nil {
 			return found, err
+		}
+		s.looked = time.Now()
+		if err != nil {
+			s.config.Logger.Warn("the issuer's endpoints are taken to be where they were", "issuer", s.config.Issuer, "error", err)
+			return *known, nil
 		}
 		found.JWKS = read.JWKSURI
 		if found.Revocations == "" {
@@ -107,6 +131,8 @@ func metadataURL(issuer string) (string, error) {
 
 // get fetches a document of the size that a key set may have.
 func (s *source) get(ctx context.Context, location string) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
 		return nil, nil, err

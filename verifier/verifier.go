@@ -7,6 +7,12 @@
 // A token that is revoked is refused within a second; WhenStale says what happens
 // while the feed cannot be reached. It links go-jose and the standard library,
 // nothing else.
+//
+// A key that the issuer publishes is known when the key set that was fetched before is
+// stale by its max-age. A server of the issuer that takes the connection and does not
+// answer costs 4 seconds more: it is given up after 3, and the next question, a second
+// later, goes over another connection. Until then a token of a key that is not known is
+// answered with temporarily_unavailable, not with invalid_token.
 package verifier
 
 import (
@@ -55,8 +61,9 @@ type Config struct {
 	// CacheBytes is how much memory verified tokens may take; 16 MiB when zero, no
 	// cache when negative. A token takes 2 to 4 KiB.
 	CacheBytes int
-	// HTTPClient asks the issuer; by default one with a timeout of 5 seconds.
-	// Redirects are not followed in any case.
+	// HTTPClient asks the issuer; by default one with a timeout of 5 seconds that pings
+	// silent connections of HTTP/2, as yours should (http.HTTP2Config), or it will ask a
+	// server that hangs for as long as it hangs. Redirects are not followed in any case.
 	HTTPClient *http.Client
 	Logger     *slog.Logger // slog.Default() when nil
 	// Observe, when set, is called with what came of each token, by many goroutines.
