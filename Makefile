@@ -7,7 +7,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint pages build bench bench-quick bench-build instructions chaos soak screenshots fuzz simulate vulnerabilities clean
+.PHONY: test setup lint pages build bench bench-quick bench-build instructions chaos soak screenshots fuzz simulate statistics vulnerabilities clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -96,6 +96,10 @@ vulnerabilities:
 # simulate lets 12,000 random histories of rotations and operators go by.
 simulate:
 	AUTHSERVER_TEST_HISTORIES=12000 go test ./keys -run TestNoHistoryBreaksAPromise -v -timeout 1h
+
+# statistics draws a million authorization codes, and a million ids of grants.
+statistics:
+	AUTHSERVER_TEST_SAMPLE=1000000 go test -count=1 -v -run 'TestAttackAC09|TestAttackRT23' ./authserver
 
 clean:
 	rm -rf bin .cache

@@ -28,6 +28,7 @@ type storedClient struct {
 type clientDirectory struct {
 	configured map[string]*client
 	described  map[string]Client // the configured clients as they were described
+	subjects   map[string]bool   // of configured users, which are no client's id
 	catalogue  catalogue         // of the stored clients
 	origins    map[string]bool   // of the configured clients' redirect URIs
 	nobody     *client           // stands in for unknown clients, so that they cost the same
@@ -45,10 +46,11 @@ type knownClient struct {
 	epoch    epoch
 }
 
-func newClientDirectory(configured []Client, s store.Store, notBefore func() int64) (*clientDirectory, error) {
+func newClientDirectory(configured []Client, users []User, s store.Store, notBefore func() int64) (*clientDirectory, error) {
 	d := &clientDirectory{
 		configured: make(map[string]*client, len(configured)),
 		described:  make(map[string]Client, len(configured)),
+		subjects:   make(map[string]bool, len(users)),
 		catalogue:  catalogue{s, "clients"},
 		origins:    make(map[string]bool),
 		nobody:     &client{secrets: []clientSecret{newClientSecret(newID())}},
@@ -57,6 +59,9 @@ func newClientDirectory(configured []Client, s store.Store, notBefore func() int
 		notBefore:  notBefore,
 	}
 	d.lookups, d.byOrigin = remember(d.load), remember(d.loadOrigin)
+	for _, u := range users {
+		d.subjects[u.subject()] = true
+	}
 	for _, c := range configured {
 		var secrets []clientSecret
 		if c.ClientSecret != "" {
@@ -160,7 +165,7 @@ func (d *clientDirectory) read(id string, records []store.Record) (known knownCl
 	if err != nil {
 		return known, err
 	}
-	known.disabled = stored.Disabled
+	known.disabled = stored.Disabled || d.subjects[id] // RFC 9700 §4.15: added before the user was configured
 	if known.client, err = newClient(stored.Client, stored.Secrets); err == nil {
 		known.client.created = stored.Created
 	}

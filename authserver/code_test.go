@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -226,66 +228,86 @@ func TestCodeLifetime(t *testing.T) {
 	}
 }
 
-// ATTACKS AC-09, AC-10: codes are all different and alike in form, and the store
-// never sees one.
-func TestCodesAreSealed(t *testing.T) {
-	directory := t.TempDir()
-	opened, err := boltstore.Open(filepath.Join(directory, "store.db"))
-	if err != nil {
-		t.Fatal(err)
+// sampleOf is how many are drawn where a million are asked for: `make statistics`
+// draws them, other tests fewer.
+func sampleOf(t *testing.T, fewer int) int {
+	t.Helper()
+	text := os.Getenv("AUTHSERVER_TEST_SAMPLE")
+	if text == "" {
+		return fewer
 	}
-	t.Cleanup(func() { opened.Close() })
-	b := signedIn(t, browserServer(t, func(c *Config) { c.Store = opened }))
-	seen := make(map[string]bool)
+	n, err := strconv.Atoi(text)
+	if err != nil || n < fewer {
+		t.Fatalf("AUTHSERVER_TEST_SAMPLE is %q", text)
+	}
+	return n
+}
+
+// ATTACKS AC-09: codes are all different and alike in form, and show nothing of what
+// is in them. That the store never sees one: TestAttackLG04.
+func TestAttackAC09(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	seen := make(map[[24]byte]bool) // the nonces: what differs in two codes of one content
 	current, request := b.session(), authorizationRequest{ClientID: "web", RedirectURI: testCallback, Scope: []string{"openid"}}
 	c, err := b.server.clients.find(t.Context(), "web")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = 10000
-	ones, bits := 0, 0
+	n := sampleOf(t, 10_000)
+	ones, bits, length := 0, 0, 0
 	for range n {
 		code, err := b.server.newCode(c, request, current)
 		if err != nil {
 			t.Fatal(err)
 		}
 		decoded, err := base64.RawURLEncoding.DecodeString(code)
-		if err != nil || strings.Contains(code, "alice") || bytes.Contains(decoded, []byte("alice")) {
+		if err != nil || strings.Contains(code, "alice") || bytes.Contains(decoded, []byte("alice")) || length != 0 && len(code) != length {
 			t.Fatalf("code %q, %v", code, err)
 		}
+		length = len(code)
 		for _, one := range decoded {
 			bits += 8
 			for ; one != 0; one &= one - 1 {
 				ones++
 			}
 		}
-		seen[code] = true
+		seen[[24]byte(decoded)] = true
 	}
 	if len(seen) != n {
 		t.Errorf("%d different codes of %d", len(seen), n)
 	}
 	// NIST SP 800-22 §2.1, far beyond any p that could be chance.
-	if deviation := 2*ones - bits; deviation*deviation > 50*bits {
+	deviation := 2*ones - bits
+	if deviation*deviation > 50*bits {
 		t.Errorf("%d ones in %d bits", ones, bits)
 	}
-	code := b.code()
-	if a := b.exchange("web", code); a.status != 200 {
-		t.Fatal(a.body)
+	t.Logf("%d codes of %d characters, %d ones in %d bits: %.2f standard deviations", n, length, ones, bits, float64(deviation)/math.Sqrt(float64(bits)))
+}
+
+// ATTACKS AC-14: a refresh token beside a code is neither used nor spent nor ended, and
+// what comes is the code's.
+func TestAttackAC14(t *testing.T) {
+	s := browserServer(t, nil)
+	b := signedIn(t, s)
+	other := newBrowser(t, s)
+	other.signIn("bob-1")
+	bobs := other.exchange("web", other.code("scope", "openid orders:write"))
+	a := b.exchange("web", b.code("scope", "openid orders:read"), "refresh_token", bobs.text("refresh_token"), "scope", "orders:write",
+		"username", "bob", "password", "x", "client_assertion_x", "y")
+	claims, _ := b.verified(a.text("access_token"), "ES256")
+	if a.status != 200 || claims["sub"] != "alice-1" || claims["scope"] != "openid orders:read" {
+		t.Errorf("%d %v %v", a.status, a.body, claims)
 	}
-	var dump []byte
-	files, err := os.ReadDir(directory)
-	if err != nil {
-		t.Fatal(err)
+	refreshed := b.refresh(bobs)
+	claims, _ = b.verified(refreshed.text("access_token"), "ES256")
+	if refreshed.status != 200 || claims["sub"] != "bob-1" {
+		t.Errorf("the refresh token: %d %v %v", refreshed.status, refreshed.body, claims)
 	}
-	for _, file := range files {
-		raw, err := os.ReadFile(filepath.Join(directory, file.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		dump = append(dump, raw...)
+	if theirs, _ := b.verified(a.text("access_token"), "ES256"); theirs["grant_id"] == claims["grant_id"] {
+		t.Error("both are of one grant")
 	}
-	if !bytes.Contains(dump, []byte("spent/")) || bytes.Contains(dump, []byte(code)) {
-		t.Errorf("the code is in %d bytes of the store", len(dump))
+	if after := b.refresh(a); after.status != 200 {
+		t.Errorf("the code's own refresh token: %v", after.body)
 	}
 }
 

@@ -75,7 +75,9 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 		IssuedAt: record.Changed,
 		Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},
 	}
-	if !c.rotates { // the token stays, only the access token is new
+	// The token stays, only the access token is new; who repeats a request from before
+	// the client stopped rotating has not got the token that stays.
+	if !c.rotates && outcome != "retried" {
 		authorization.TokenID, authorization.IssuedAt, authorization.Refresh = newID(), time.Now(), nil
 		return authorization, nil
 	}
@@ -135,11 +137,12 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 	var grant Grant
 	var record store.Record
 	var err error
-	if c.rotates {
+	if !c.rotates {
+		grant, record, err = s.grants.Get(ctx, claims.GrantID)
+	}
+	if c.rotates || err == nil && record.Version != claims.Generation { // or its tokens rotated once: Touch tells how long ago
 		expires := earlier(time.Now().Add(s.tokens.RefreshIdle), time.Unix(claims.GrantExpires, 0))
 		grant, record, err = s.grants.Touch(ctx, claims.GrantID, claims.Generation, expires)
-	} else if grant, record, err = s.grants.Get(ctx, claims.GrantID); err == nil && record.Version != claims.Generation {
-		err = store.ErrConflict // of a time when its tokens rotated
 	}
 	switch {
 	case err == nil:

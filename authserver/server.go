@@ -167,7 +167,7 @@ func New(c Config) (*Server, error) {
 		issuer:     c.Issuer,
 		https:      strings.HasPrefix(c.Issuer, "https:"),
 		tokens:     c.Tokens.WithDefaults(),
-		users:      newUserDirectory(c.Users, c.Store, notBefore),
+		users:      newUserDirectory(c.Users, c.Clients, c.Store, notBefore),
 		resources:  newResourceRegistry(c, c.Keys.Default()),
 		store:      c.Store,
 		grants:     store.Table[Grant]{Store: c.Store, Name: "grant"},
@@ -210,7 +210,7 @@ func New(c Config) (*Server, error) {
 	if s.pairwiseSalt, err = pairwiseSalt(c.Store, c.Keys, c.Issuer); err != nil {
 		return nil, err
 	}
-	if s.clients, err = newClientDirectory(c.Clients, c.Store, notBefore); err != nil {
+	if s.clients, err = newClientDirectory(c.Clients, c.Users, c.Store, notBefore); err != nil {
 		return nil, err
 	}
 	if s.cursors, err = c.Keys.Box("admin cursor"); err != nil {

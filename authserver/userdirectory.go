@@ -28,6 +28,7 @@ type storedUser struct {
 type userDirectory struct {
 	configured map[string]configuredUser // by subject
 	names      map[string]string         // subjects of the configured by folded username
+	clients    map[string]bool           // the ids of configured clients, which are no user's subject
 	catalogue  catalogue                 // of the stored users' subjects
 	records    store.Table[storedUser]
 	store      store.Store
@@ -48,16 +49,20 @@ type knownUser struct {
 	disabled bool
 }
 
-func newUserDirectory(configured []User, s store.Store, notBefore func() int64) *userDirectory {
+func newUserDirectory(configured []User, clients []Client, s store.Store, notBefore func() int64) *userDirectory {
 	d := &userDirectory{
 		configured: make(map[string]configuredUser),
 		names:      make(map[string]string),
+		clients:    make(map[string]bool),
 		catalogue:  catalogue{s, "users"},
 		records:    store.Table[storedUser]{Store: s, Name: "user"},
 		store:      s,
 		notBefore:  notBefore,
 	}
 	d.lookups, d.subjects = remember(d.load), remember(d.loadName)
+	for _, c := range clients {
+		d.clients[c.ClientID] = true
+	}
 	for _, u := range configured {
 		compiled := user{subject: u.subject(), username: u.Username, roles: u.Roles, claims: u.Claims, hash: u.PasswordHash}
 		d.configured[compiled.subject] = configuredUser{compiled, u.Disabled}
@@ -146,7 +151,7 @@ func (d *userDirectory) read(subject string, records []store.Record) (knownUser,
 		return knownUser{}, err
 	}
 	configured, exists := d.configured[subject]
-	known := knownUser{user: configured.user, exists: exists, disabled: configured.disabled || stored.Disabled}
+	known := knownUser{user: configured.user, exists: exists, disabled: configured.disabled || stored.Disabled || d.clients[subject]} // RFC 9700 §4.15
 	if !exists {
 		known.exists = stored.Username != ""
 		known.user = user{subject: subject, username: stored.Username, roles: stored.Roles, claims: stored.Claims}

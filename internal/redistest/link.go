@@ -11,9 +11,12 @@ import (
 type Link struct {
 	Addr  string       // in place of the server's
 	Dials atomic.Int64 // connections that were asked for
+	Lost  atomic.Int64 // answers that Lose has lost
 
 	backend string
 	mute    atomic.Bool
+	lose    atomic.Int64
+	answers atomic.Int64
 	held    sync.RWMutex // by Hold, from writing
 	mu      sync.Mutex
 	down    bool
@@ -46,6 +49,9 @@ func StartLink(t testing.TB, server *Server) *Link {
 
 // Mute lets commands pass and drops the answers, or, with false, lets answers pass again.
 func (l *Link) Mute(mute bool) { l.mute.Store(mute) }
+
+// Lose ends the connection instead of passing on every nth answer, or, with 0, passes all on.
+func (l *Link) Lose(nth int) { l.lose.Store(int64(nth)) }
 
 // Hold lets nothing pass, as on a link that is down for a moment, until release is called.
 func (l *Link) Hold() (release func()) {
@@ -96,6 +102,10 @@ func (l *Link) pass(from, to net.Conn, answers bool) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
+		if nth := l.lose.Load(); err == nil && answers && nth > 0 && l.answers.Add(1)%nth == 0 {
+			l.Lost.Add(1)
+			break
+		}
 		if err == nil && !(answers && l.mute.Load()) {
 			l.held.RLock()
 			_, err = to.Write(buffer[:n])
