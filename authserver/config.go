@@ -64,6 +64,10 @@ type Config struct {
 	// store makes its own.
 	Backup func(ctx context.Context, w io.Writer) error
 
+	// Shared says that other instances use the Store as well. Whoever ends very much is
+	// then told so when none of them believes what the Store said before.
+	Shared bool
+
 	Store    store.Store           // required
 	Keys     *keys.Manager         // required; the caller runs and closes it
 	Logger   *slog.Logger          // slog.Default() when nil

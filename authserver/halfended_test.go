@@ -1,15 +1,19 @@
 package authserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
 	"authserver/internal/accesstoken"
 	"authserver/internal/feed"
 	"authserver/internal/intake"
+	"authserver/keys"
 	"authserver/store"
 )
 
@@ -143,5 +147,61 @@ func TestEndsAreAskedForAnew(t *testing.T) {
 		if s.feed.take([]store.Event{{Position: s.feed.read.position + 1, Value: value}}, time.Now()); believed() {
 			t.Errorf("%+v was read, and what was known before is believed", r)
 		}
+	}
+}
+
+// keepingStore deletes nothing.
+type keepingStore struct{ store.Store }
+
+func (keepingStore) Delete(context.Context, string) error         { return nil }
+func (keepingStore) Unlink(context.Context, string, string) error { return nil }
+
+// ATTACKS I1: when the end of all of a client, or of more grants of a user than are deleted
+// at once, is acknowledged, an instance that has not read the log since and had asked the
+// store a moment before refreshes none of them.
+func TestEndIsOverEverywhere(t *testing.T) {
+	ctx, later := t.Context(), time.Now().Add(time.Hour)
+	for level, end := range map[string]func(*Server) error{
+		"client": func(s *Server) error { return s.endClient(ctx, "web", "test") },
+		"user":   func(s *Server) error { return s.endSubject(ctx, "bob", "test") },
+	} {
+		t.Run(level, func(t *testing.T) {
+			master, err := keys.NewMasterKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			there := insideServer(t, nil, master)
+			here := insideServer(t, keepingStore{there.store}, master)
+			here.shared = true
+			if err := PutUser(ctx, here.store, "bob", "bob", here.passwords.nobody.String(), false); err != nil {
+				t.Fatal(err)
+			}
+			made := bobsGrant(t, here)
+			_, raw := issued(t, here, made, 0)
+			var others sync.WaitGroup // the embedded store writes them together
+			for n := range grantsAtOnce {
+				others.Go(func() {
+					id := fmt.Sprint("other-", n)
+					if err := errors.Join(here.grants.Create(ctx, id, made.Grant, later), here.store.Link(ctx, subjectGrants("bob"), id, later)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			others.Wait()
+			c, err := there.clients.find(ctx, "web")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := there.presumed(ctx, "web", "bob"); err != nil {
+				t.Fatal(err)
+			}
+			if err := end(here); err != nil {
+				t.Fatal(err)
+			}
+			_, err = refreshTokenGrant{there}.Authorize(ctx, tokenRequest{client: c, form: form{url.Values{"refresh_token": {raw}}}})
+			if asError(err).Code != "invalid_grant" {
+				t.Errorf("a refresh at the other instance: %v", err)
+			}
+		})
 	}
 }

@@ -56,6 +56,7 @@ func (m *remembered[T]) get(ctx context.Context, key string) (T, bool, error) {
 // not answer.
 func (m *remembered[T]) within(ctx context.Context, key string, stale time.Duration) (T, bool, error) {
 	var none T
+	began := time.Now()
 	m.mu.Lock()
 	answer := m.entry(key)
 	age := time.Since(answer.asked)
@@ -86,11 +87,15 @@ func (m *remembered[T]) within(ctx context.Context, key string, stale time.Durat
 		return none, false, ctx.Err()
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if answer.err != nil && time.Since(answer.asked) >= stale {
-		return none, false, answer.err
+	value, exists, asked, failed := answer.value, answer.exists, answer.asked, answer.err
+	m.mu.Unlock()
+	switch {
+	case failed != nil && time.Since(asked) >= stale:
+		return none, false, failed
+	case failed == nil && began.Sub(asked) >= believed: // it was on its way for long, as where this process had been stopped
+		return m.within(ctx, key, stale)
 	}
-	return answer.value, answer.exists, nil
+	return value, exists, nil
 }
 
 // entry returns the remembrance of key. Beyond the bound it takes any other's place.

@@ -98,6 +98,32 @@ func TestRememberedSingleFlight(t *testing.T) {
 	})
 }
 
+// An answer that was on its way for longer than answers are believed is not for those who
+// ask since: what it says may have ended before they did.
+func TestLateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var questions atomic.Int64
+		m := remember(func(context.Context, string) (int64, bool, error) {
+			n := questions.Add(1)
+			if n == 1 {
+				time.Sleep(2*believed + time.Millisecond)
+			}
+			return n, true, nil
+		})
+		var early sync.WaitGroup
+		early.Go(func() {
+			if _, _, err := m.confirmed(t.Context(), "key"); err != nil {
+				t.Errorf("who asked first got %v", err)
+			}
+		})
+		time.Sleep(2 * believed)
+		if got, _, err := m.confirmed(t.Context(), "key"); got != 2 || err != nil {
+			t.Errorf("who asked two seconds later got answer %d, %v", got, err)
+		}
+		early.Wait()
+	})
+}
+
 func TestRememberedIsBounded(t *testing.T) {
 	m := remember(func(_ context.Context, key string) (string, bool, error) { return key, true, nil })
 	for i := range maxRemembered + 100 {

@@ -167,15 +167,26 @@ func (s *Server) endSubject(ctx context.Context, subject, reason string) error {
 }
 
 // endClient ends all grants and tokens that a client has now, however many: grants
-// of an earlier epoch are dead where they are met. Another instance may believe the
-// epoch before for a while; what it issues in it is dead already.
+// of an earlier epoch are dead where they are met, when it returns at every instance.
 func (s *Server) endClient(ctx context.Context, clientID, reason string) error {
 	begun, err := s.beginEpoch(ctx, clientEpoch, clientID, time.Now().Unix())
 	if err != nil {
 		return err
 	}
 	s.clients.changed(clientID)
-	return s.publish(ctx, revocation{Client: clientID, Before: begun.NotBefore, Epoch: begun.number, Reason: reason})
+	if err := s.publish(ctx, revocation{Client: clientID, Before: begun.NotBefore, Epoch: begun.number, Reason: reason}); err != nil {
+		return err
+	}
+	return s.everywhere(ctx)
+}
+
+// everywhere waits until an epoch that has begun is the one that every instance goes by.
+// One that has asked the store a moment before would refresh a grant of the epoch before.
+func (s *Server) everywhere(ctx context.Context) error {
+	if s.shared {
+		pause(ctx, believed)
+	}
+	return ctx.Err()
 }
 
 // deleteGrants deletes the grants of a user that an epoch has ended. Who has very many
@@ -193,7 +204,7 @@ func (s *Server) deleteGrants(ctx context.Context, subject string, begun epoch) 
 	})
 	if errors.Is(err, errLater) {
 		s.feed.finishing.addSubject(subject, begun)
-		return nil
+		return s.everywhere(ctx)
 	}
 	return err
 }

@@ -25,7 +25,8 @@ type Server struct {
 	resources resourceRegistry
 
 	store     store.Store
-	notBefore func() int64            // see Config
+	shared    bool // see Config, as notBefore
+	notBefore func() int64
 	grants    store.Table[Grant]      // by grant_id
 	revoked   store.Table[revocation] // access tokens, by jti
 	used      store.Table[struct{}]   // client assertions that were accepted
@@ -164,6 +165,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		notBefore:  notBefore,
+		shared:     c.Shared,
 		issuer:     c.Issuer,
 		https:      strings.HasPrefix(c.Issuer, "https:"),
 		tokens:     c.Tokens.WithDefaults(),

@@ -55,7 +55,6 @@ type call struct {
 	Instance   int     `json:"instance"`
 	Status     int     `json:"status,omitempty"`
 	Note       string  `json:"note,omitempty"`
-	OfClient   bool    `json:"-"` // the end of all of a client
 }
 
 // birth is the beginning of a grant, by a password or by a code.

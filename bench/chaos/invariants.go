@@ -63,7 +63,6 @@ func (t table) String() string {
 const (
 	offlineBound = int64(time.Second)     // by a verifier that rejects when it is stale
 	instanceLag  = int64(2 * time.Second) // after the end of a client or a user what begins may be dead too: clocks of seconds
-	clientLag    = int64(time.Second)     // for which another instance may refresh what was ended with its client
 	keySetBound  = int64(time.Second)
 )
 
@@ -139,7 +138,7 @@ func (c *checker) endKey(e ending) {
 // what was there; what begins shortly afterwards may have ended too, by what an
 // instance believes and by clocks of seconds; and without an answer it may happen yet.
 func (e ending) of(b birth) (call, bool) {
-	end := call{Grant: b.Grant, Kind: revoke, OfClient: e.Client != "", Outcome: unknown, Start: e.Start, End: e.End, Instance: e.Instance, Note: "operator: " + e.String()}
+	end := call{Grant: b.Grant, Kind: revoke, Outcome: unknown, Start: e.Start, End: e.End, Instance: e.Instance, Note: "operator: " + e.String()}
 	switch {
 	case e.Client != "" && e.Client != b.Client, e.Session != "" && e.Session != b.Session, e.Client == "" && e.Person != b.Person:
 		return end, false
@@ -223,9 +222,6 @@ func (c *checker) afterEnds(calls []call) {
 		}
 		good := one.Outcome == ok || one.Outcome == active
 		at, ended := c.certain[one.Grant]
-		if ended && one.Kind == refresh {
-			at = c.refusedSince(one)
-		}
 		if ended && one.Start > at {
 			if c.table[1].Observed++; good {
 				c.breaks(1, "%s of grant %d at %d ms is %s, and it had ended at %d ms", one.Kind, one.Grant, one.Start/1e6, one.Outcome, at/1e6)
@@ -237,21 +233,6 @@ func (c *checker) afterEnds(calls []call) {
 			}
 		}
 	}
-}
-
-// refusedSince is from when on an instance has to refuse to refresh a grant that ended.
-func (c *checker) refusedSince(one call) int64 {
-	since := int64(never)
-	for _, end := range c.ends[one.Grant] {
-		at := end.End
-		if end.OfClient && end.Instance != one.Instance {
-			at += clientLag
-		}
-		if end.Outcome == ok {
-			since = min(since, at)
-		}
-	}
-	return since
 }
 
 // repetitions checks I4: before anybody ends a grant or steals a token of it, no refresh

@@ -136,9 +136,6 @@ func (c *checker) model(calls []call, patience time.Duration) result {
 	}
 	for grant, calls := range byGrant {
 		for _, end := range c.ends[grant] {
-			if end.OfClient && end.Outcome == ok {
-				end.End += clientLag
-			}
 			if end.Note != "" { // the others are among its calls
 				calls = append(calls, end)
 			}

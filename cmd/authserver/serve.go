@@ -127,6 +127,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	}
 	serverConfig.Store, serverConfig.Keys, serverConfig.Logger, serverConfig.Registry = guarded, manager, log, registry
 	serverConfig.NotBefore, serverConfig.Backup = guarded.NotBefore, opened.backup
+	serverConfig.Shared = config.Store != ""
 	server, err := authserver.New(serverConfig)
 	if err != nil {
 		return err
