@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"authserver/internal/feed"
 	"authserver/internal/intake"
 )
 
@@ -14,22 +16,31 @@ import (
 // authentication method gets one, by client_credentials.
 const verifierScope = "verifier"
 
+// verifierToken is what a resource server was let in by, and how long that holds.
+type verifierToken struct {
+	subjects feed.Subjects
+	expires  time.Time
+}
+
 // authenticateVerifier finds the resource server behind a request: it authenticates
-// like a client, or byToken, with an access token of verifierScope (RFC 7662 §2.1).
-func (s *Server) authenticateVerifier(w http.ResponseWriter, r *http.Request, f form) (c *client, byToken bool, err error) {
+// like a client, or with an access token of verifierScope (RFC 7662 §2.1).
+func (s *Server) authenticateVerifier(w http.ResponseWriter, r *http.Request, f form) (c *client, by *verifierToken, err error) {
 	raw, presented := bearerHeader(r)
 	if !presented {
 		c, err = s.authenticateClient(r, f)
-		return c, false, err
+		if err != nil && asError(err).Status == http.StatusUnauthorized { // RFC 9110 §11.6.1: all that apply
+			w.Header()["Www-Authenticate"] = []string{basicChallenge, bearerChallenge + `, scope="` + verifierScope + `"`}
+		}
+		return c, nil, err
 	}
 	if f.get("client_secret") != "" || (privateKeyJWT{}).Presented(r, f) {
-		return nil, false, invalidRequest("the request has an access token and client authentication; choose one")
+		return nil, nil, invalidRequest("the request has an access token and client authentication; choose one")
 	}
-	c, err = s.clientOfToken(w, r, raw)
+	c, by, err = s.clientOfToken(w, r, raw)
 	if id := f.get("client_id"); err == nil && id != "" && id != c.id {
-		return nil, false, invalidRequest("client_id is not that of the access token's client")
+		return nil, nil, invalidRequest("client_id is not that of the access token's client")
 	}
-	return c, true, err
+	return c, by, err
 }
 
 // bearerHeader returns the access token in the Authorization header (RFC 6750 §2.1).
@@ -43,37 +54,37 @@ func bearerHeader(r *http.Request) (token string, presented bool) {
 }
 
 // clientOfToken returns the client that an access token for the issuer was issued to.
-func (s *Server) clientOfToken(w http.ResponseWriter, r *http.Request, raw string) (*client, error) {
+func (s *Server) clientOfToken(w http.ResponseWriter, r *http.Request, raw string) (*client, *verifierToken, error) {
 	token, err := intake.Parse(raw)
 	if err != nil {
-		return nil, refuseToken(w, err)
+		return nil, nil, refuseToken(w, err)
 	}
 	claims, err := s.readAccessToken(token)
 	switch {
 	case err != nil:
-		return nil, refuseToken(w, err)
+		return nil, nil, refuseToken(w, err)
 	case claims.Confirmation != nil:
-		return nil, refuseToken(w, errors.New("it is bound to a key and was presented without a proof"))
+		return nil, nil, refuseToken(w, errors.New("it is bound to a key and was presented without a proof"))
 	case !slices.Contains(claims.Audience, s.issuer): // RFC 9068 §4
-		return nil, refuseToken(w, errors.New("it is for a resource server, not for the issuer"))
+		return nil, nil, refuseToken(w, errors.New("it is for a resource server, not for the issuer"))
 	case !slices.Contains(strings.Fields(claims.Scope), verifierScope) || !byClientItself(claims): // RFC 6750 §3.1
 		w.Header().Set("WWW-Authenticate", bearerChallenge+`, error="insufficient_scope", scope="`+verifierScope+`"`)
-		return nil, &Error{Code: "insufficient_scope", Status: http.StatusForbidden, Description: "the access token has no scope " + verifierScope}
+		return nil, nil, &Error{Code: "insufficient_scope", Status: http.StatusForbidden, Description: "the access token has no scope " + verifierScope}
 	}
 	switch _, live, err := s.accessTokenLive(r.Context(), claims); {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case !live:
-		return nil, refuseToken(w, errEnded)
+		return nil, nil, refuseToken(w, errEnded)
 	}
 	c, err := s.clients.find(r.Context(), claims.ClientID)
 	switch {
 	case errors.Is(err, errNoClient):
-		return nil, refuseToken(w, err)
+		return nil, nil, refuseToken(w, err)
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case !slices.Contains(c.scopes, verifierScope): // it was taken from the client since
-		return nil, refuseToken(w, errors.New("the client does not have the scope any more"))
+		return nil, nil, refuseToken(w, errors.New("the client does not have the scope any more"))
 	}
-	return c, nil
+	return c, &verifierToken{feed.SubjectsOf(token.KeyID, &claims), time.Unix(claims.Expires, 0)}, nil
 }

@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,6 +139,9 @@ func TestVerifierTokenRefusals(t *testing.T) {
 	monitor, revoked, orders := tokenOf("monitor", "verifier"), tokenOf("monitor", "verifier"), tokenOf("monitor", "orders:read")
 	post(t, s.Issuer+"/revoke", asClient("monitor"), form("token", revoked))
 	user := post(t, s.Issuer+"/token", asClient(authservertest.WebID), form("grant_type", "password", "username", authservertest.Username, "password", authservertest.Password))
+	another := minted(t, s, "monitor", time.Hour, "https://other.example.com") // none is issued like this
+	lost := minted(t, s, authservertest.ServiceID, time.Hour, s.Issuer)        // as from before the scope was taken from it
+	const both = `Basic realm="authserver", Bearer realm="authserver", scope="verifier"`
 	for _, c := range []struct {
 		name, authorization string
 		status              int
@@ -152,6 +157,12 @@ func TestVerifierTokenRefusals(t *testing.T) {
 		{"refresh token", "Bearer " + user.text("refresh_token"), 401, `error="invalid_token"`},
 		{"junk", "Bearer junk", 401, `error="invalid_token"`},
 		{"empty", "Bearer ", 401, `error="invalid_token"`},
+		{"of the scope, for another audience", "Bearer " + another, 401, `error="invalid_token"`},
+		{"of the scope, which its client has no more", "Bearer " + lost, 401, `error="invalid_token"`},
+		{"signed here, like those two", "Bearer " + minted(t, s, "monitor", time.Hour, s.Issuer), 200, ""},
+		{"expired", "Bearer " + minted(t, s, "monitor", -time.Minute, s.Issuer), 401, `error="invalid_token"`},
+		{"nothing", "", 401, both},
+		{"a wrong secret", "Basic bW9uaXRvcjp3cm9uZw", 401, both},
 		{"altered", "Bearer " + monitor[:len(monitor)-8] + "AAAAAAAA", 401, `error="invalid_token"`},
 	} {
 		for _, endpoint := range []string{"/revocations", "/introspect"} {
@@ -164,7 +175,9 @@ func TestVerifierTokenRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			request.Header.Set("Authorization", c.authorization)
+			if c.authorization != "" {
+				request.Header.Set("Authorization", c.authorization)
+			}
 			var response *http.Response
 			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 				request.Body, _ = request.GetBody()
@@ -176,8 +189,9 @@ func TestVerifierTokenRefusals(t *testing.T) {
 					break
 				}
 			}
-			if response.StatusCode != c.status || !strings.Contains(response.Header.Get("WWW-Authenticate"), c.challenge) {
-				t.Errorf("%s at %s: %s %q, want %d %q", c.name, endpoint, response.Status, response.Header.Get("WWW-Authenticate"), c.status, c.challenge)
+			challenge := strings.Join(response.Header.Values("WWW-Authenticate"), ", ")
+			if response.StatusCode != c.status || !strings.Contains(challenge, c.challenge) {
+				t.Errorf("%s at %s: %s %q, want %d %q", c.name, endpoint, response.Status, challenge, c.status, c.challenge)
 			}
 		}
 	}
@@ -204,6 +218,98 @@ func TestVerifierTokenRefusals(t *testing.T) {
 	}
 	if answer := post(t, s.Issuer+"/token", asClient(authservertest.ServiceID), form("grant_type", "client_credentials", "scope", "verifier")); answer.text("error") != "invalid_scope" {
 		t.Errorf("a client without the scope: %s", answer.raw)
+	}
+}
+
+// minted is a token of scope verifier that the server's key signs and nobody was issued.
+func minted(t *testing.T, s *authservertest.Server, clientID string, life time.Duration, audience string) string {
+	t.Helper()
+	now := time.Now()
+	payload, err := json.Marshal(map[string]any{"iss": s.Issuer, "sub": clientID, "client_id": clientID, "aud": audience, "scope": "verifier",
+		"jti": rand.Text(), "iat": now.Unix(), "exp": now.Add(life).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := s.Keys.Sign("ES256", "at+jwt", payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// A stream of the feed ends with the token that let it in, when that expires or is
+// revoked, and with no other.
+func TestFeedEndsWithItsToken(t *testing.T) {
+	s, _ := verifierServer(t)
+	tokenOf := func() string {
+		return post(t, s.Issuer+"/token", asClient("monitor"), form("grant_type", "client_credentials", "scope", "verifier")).text("access_token")
+	}
+	follow := func(token string) *bufio.Scanner {
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.Issuer+"/revocations", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Authorization", "Bearer "+token)
+			request.Header.Set("Accept", "text/event-stream")
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { response.Body.Close() })
+			switch response.StatusCode {
+			case http.StatusOK:
+				return bufio.NewScanner(response.Body)
+			case http.StatusUnauthorized:
+				return nil
+			}
+			if response.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) { // the log is being read
+				t.Fatal(response.Status)
+			}
+		}
+	}
+	ends := func(name string, stream *bufio.Scanner) {
+		t.Helper()
+		for deadline := time.Now().Add(60 * time.Second); stream.Scan(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the stream goes on", name)
+			}
+		}
+	}
+	revokedToken := tokenOf()
+	others, revoked := follow(tokenOf()), follow(revokedToken)
+	if others == nil || revoked == nil {
+		t.Fatal("a good token is refused")
+	}
+	var lines atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for others.Scan() {
+			lines.Add(1)
+		}
+	}()
+	post(t, s.Issuer+"/revoke", asClient("monitor"), form("token", revokedToken))
+	ends("revoked", revoked)
+	var expires time.Time
+	var expiring *bufio.Scanner
+	for life := 2 * time.Second; expiring == nil; life *= 2 { // it may have expired before it gets there
+		expires = time.Now().Add(life).Truncate(time.Second)
+		expiring = follow(minted(t, s, "monitor", life, s.Issuer))
+	}
+	ends("expired", expiring)
+	if time.Now().Before(expires) {
+		t.Error("the stream ended before its token")
+	}
+	for before, deadline := lines.Load(), time.Now().Add(60*time.Second); lines.Load() == before; time.Sleep(10 * time.Millisecond) {
+		select {
+		case <-ended:
+			t.Fatal("the stream of a token that lives has ended")
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the stream of a token that lives is silent")
+		}
 	}
 }
 

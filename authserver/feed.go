@@ -51,14 +51,14 @@ func (s *Server) handleRevocations(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	stream := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	endpoint := "revocations"
-	err := s.mayFollow(w, r)
+	token, err := s.mayFollow(w, r)
 	switch {
 	case err != nil:
 	case !s.feed.known():
 		err = unavailable(errors.New("the log of revocations was not read yet"))
 	case stream:
 		endpoint = "revocations_stream"
-		err = s.feed.serveStream(w, r)
+		err = s.feed.serveStream(w, r, token)
 	default:
 		err = s.feed.serveSnapshot(w, r)
 	}
@@ -69,20 +69,21 @@ func (s *Server) handleRevocations(w http.ResponseWriter, r *http.Request) {
 	s.metrics.requests.WithLabelValues(endpoint, "ok").Inc()
 }
 
-// mayFollow says whether the caller may read the feed.
-func (s *Server) mayFollow(w http.ResponseWriter, r *http.Request) error {
+// mayFollow says whether the caller may read the feed, and by which access token, if
+// by one.
+func (s *Server) mayFollow(w http.ResponseWriter, r *http.Request) (*verifierToken, error) {
 	if s.revocationsAccess != revocationsAuthenticated {
-		return nil
+		return nil, nil
 	}
-	c, byToken, err := s.authenticateVerifier(w, r, form{})
+	c, token, err := s.authenticateVerifier(w, r, form{})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if c.resource == "" && !byToken {
-		return &Error{Code: "unauthorized_client", Status: http.StatusForbidden,
+	if c.resource == "" && token == nil {
+		return nil, &Error{Code: "unauthorized_client", Status: http.StatusForbidden,
 			Description: "the feed is for clients that are resource servers; set the client's resource, or have it come with an access token of scope verifier"}
 	}
-	return nil
+	return token, nil
 }
 
 func (f *revocationFeed) serveSnapshot(w http.ResponseWriter, r *http.Request) error {
@@ -110,9 +111,9 @@ func acceptsGzip(header string) bool {
 	return false
 }
 
-// serveStream writes frames until the reader goes away or cannot keep up, or the
-// server ends. It returns an error only while nothing was written.
-func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) error {
+// serveStream writes frames until the reader goes away or cannot keep up, the token
+// that let it in ends, or the server. It returns an error only while nothing was written.
+func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request, token *verifierToken) error {
 	nonce := r.URL.Query().Get("nonce")
 	if len(nonce) > maxNonce {
 		return invalidRequest("the nonce is longer than %d bytes", maxNonce)
@@ -124,7 +125,7 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 	f.server.metrics.streams.Inc()
 	defer func() { f.streams.Add(-1); f.server.metrics.streams.Dec() }()
 	cursor := feed.Cursor(r.Header.Get("Last-Event-ID"))
-	lease, token, err := f.join(r) // before resume: whoever waits for all verifiers counts on it
+	lease, secret, err := f.join(r) // before resume: whoever waits for all verifiers counts on it
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 		cursor = at.cursor
 	}
 	lease.begin(at.cursor, asOf)
-	first, err := f.first(feed.Frame{Nonce: nonce, After: cursor, Lease: token}, asOf, missing)
+	first, err := f.first(feed.Frame{Nonce: nonce, After: cursor, Lease: secret}, asOf, missing)
 	if err != nil {
 		return signingTrouble(err)
 	}
@@ -148,6 +149,12 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would gather frames
 	if r.Method == http.MethodHead {
 		return nil
+	}
+	var expired <-chan time.Time
+	if token != nil {
+		timer := time.NewTimer(time.Until(token.expires))
+		defer timer.Stop()
+		expired = timer.C
 	}
 	for pending := append([]byte("retry: 1000\n\n"), first...); ; {
 		connection.SetWriteDeadline(time.Now().Add(streamWrite))
@@ -161,8 +168,15 @@ func (f *revocationFeed) serveStream(w http.ResponseWriter, r *http.Request) err
 		case <-at.ready:
 		case <-r.Context().Done():
 			return nil
+		case <-expired:
+			return nil
 		case <-f.ended:
 			return nil
+		}
+		if token != nil {
+			if _, revoked := f.set.Revoked(token.subjects); revoked {
+				return nil
+			}
 		}
 		pending, at = at.following()
 		lease.extend(at.asOf)

@@ -167,6 +167,8 @@ type errorBody struct {
 	Description string `json:"error_description,omitempty"`
 }
 
+const basicChallenge = `Basic realm="authserver"`
+
 // writeError is the only function that writes refusals.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint string, err error) {
 	e := asError(err)
@@ -176,7 +178,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint str
 	status := e.Status
 	if status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
 		// RFC 6749 §5.2: a client that used the Authorization header is told the scheme.
-		w.Header().Set("WWW-Authenticate", `Basic realm="authserver"`)
+		w.Header().Set("WWW-Authenticate", basicChallenge)
 	}
 	if e.RetryAfter > 0 {
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
