@@ -74,6 +74,7 @@ type settings struct {
 	scenario   string
 	save       string
 	untilFirst bool
+	planted    bool // the binary has a bug, and the quick keys that its scenario needs
 	progress   int       // print totals after so many histories
 	until      time.Time // no history begins after it; zero: there is no end
 	parallel   int       // scenarios at once
@@ -95,6 +96,7 @@ func main() {
 	limit := flag.Duration("for", 0, "begin no history after so long")
 	file := flag.String("check", "", "check this saved history again")
 	plantedToo := flag.Bool("planted", false, "find planted bugs")
+	bug := flag.String("bug", "", "with -planted: only the bugs whose names contain this")
 	flag.Parse()
 	if *limit > 0 {
 		s.until = time.Now().Add(*limit)
@@ -106,7 +108,7 @@ func main() {
 	case *file != "":
 		err = checkAgain(*file)
 	case *plantedToo:
-		err = findPlanted(ctx, s)
+		err = findPlanted(ctx, s, *bug)
 	default:
 		var total totals
 		if err = run(ctx, s, &total); total.Violations > 0 {
@@ -159,7 +161,7 @@ func run(ctx context.Context, s settings, total *totals) error {
 	}
 	defer found.close()
 	for n := range wanted {
-		if wanted[n].quickKeys {
+		if wanted[n].quickKeys && !s.planted {
 			quick, err := plant(quickKeys...)
 			if err != nil {
 				return fmt.Errorf("building the server with quick keys: %w", err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,17 +76,26 @@ func (s *Store) acknowledgeEarly(op *operation) bool {
 `,
 }
 
-// findPlanted builds the server with each bug and says how long it took to find.
-func findPlanted(ctx context.Context, s settings) error {
-	missed := 0
+// findPlanted builds the server with each bug whose name contains only and says how long
+// it took to find.
+func findPlanted(ctx context.Context, s settings, only string) error {
+	missed, tried := 0, 0
 	for _, bug := range planted {
-		binary, err := plant(change{bug.file, bug.old, bug.new})
+		if !strings.Contains(bug.name, only) {
+			continue
+		}
+		tried++
+		changes := []change{{bug.file, bug.old, bug.new}}
+		if slices.ContainsFunc(scenarios, func(one scenario) bool { return one.name == bug.scenario && one.quickKeys }) {
+			changes = append(changes, quickKeys...)
+		}
+		binary, err := plant(changes...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", bug.name, err)
 		}
 		var total totals
 		with := s
-		with.binary, with.scenario, with.untilFirst, with.histories = binary, bug.scenario, true, 50
+		with.binary, with.planted, with.scenario, with.untilFirst, with.histories = binary, true, bug.scenario, true, 50
 		began := time.Now()
 		if err := run(ctx, with, &total); err != nil {
 			fmt.Println("the run ended:", err)
@@ -98,6 +108,9 @@ func findPlanted(ctx context.Context, s settings) error {
 			missed++
 		}
 		fmt.Printf("planted: %s: %s\n", bug.name, found)
+	}
+	if tried == 0 {
+		return fmt.Errorf("no planted bug has %q in its name", only)
 	}
 	if missed > 0 {
 		return fmt.Errorf("%d planted bugs were not found", missed)
