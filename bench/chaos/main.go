@@ -74,7 +74,7 @@ type settings struct {
 	scenario   string
 	save       string
 	untilFirst bool
-	planted    bool // the binary has a bug, and the quick keys that its scenario needs
+	planted    bool      // the binary has a bug, and the quick keys that its scenario needs
 	progress   int       // print totals after so many histories
 	until      time.Time // no history begins after it; zero: there is no end
 	parallel   int       // scenarios at once
