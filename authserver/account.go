@@ -115,14 +115,27 @@ func (s *Server) handleAccount(w http.ResponseWriter, r *http.Request) error {
 	var failed *factorError
 	switch {
 	case errors.As(err, &failed):
+		s.refuseAccount(visit, err)
 		return s.showAccount(visit, http.StatusBadRequest, failed.notice)
 	case err != nil:
 		return err
 	case notice != "": // so that a reload does not do it again
-		s.log.Info("account changed", "event", "account", "action", f.get("action"), "sub", u.subject, "sid", current.ID)
+		s.auditAccount(visit)
 		seeOther(w, s.pageURL("/account", notice))
 	}
 	return nil
+}
+
+// auditAccount writes the audit record of what a user has changed.
+func (s *Server) auditAccount(v accountVisit) {
+	s.log.Info("account changed", "event", "account", "action", v.form.get("action"), "sub", v.user.subject, "sid", v.session.ID,
+		"address", s.proxies.clientAddress(v.r).String())
+}
+
+// refuseAccount writes that of a change that the user is asked to try again.
+func (s *Server) refuseAccount(v accountVisit, cause error) {
+	s.logRefusal(v.r, "account", &Error{Code: string(ErrorRequest), Description: "the account was not changed: " + v.form.get("action"),
+		Status: http.StatusBadRequest, subject: v.user.subject, cause: cause})
 }
 
 // doneNotices are what the account page may be asked to say by its URL.

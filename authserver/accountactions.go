@@ -75,7 +75,7 @@ func (s *Server) changeOwnPassword(v accountVisit) (Notice, error) {
 	shown, err := s.signIn(ctx, v.user.username, v.form.get("current_password"), s.callerOf(v.r, v.user.username))
 	if err != nil {
 		if asError(err).Code == errSignIn.Code {
-			return "", &factorError{NoticePassword}
+			return "", errors.Join(&factorError{NoticePassword}, err)
 		}
 		return "", err
 	}
@@ -141,6 +141,7 @@ func (s *Server) confirmTOTP(v accountVisit) (Notice, error) {
 	}
 	step, matches := matchTOTP(secret, cleanCode(v.form.get("code")), time.Now())
 	if !matches {
+		s.refuseAccount(v, &factorError{NoticeCode})
 		return "", s.showEnrolTOTP(v, secret, NoticeCode)
 	}
 	if err := s.beforeFactor(v); err != nil {
@@ -175,10 +176,10 @@ func (s *Server) beforeFactor(v accountVisit) error {
 
 // factorAdded shows the recovery codes that came with the first second factor.
 func (s *Server) factorAdded(v accountVisit, first bool, codes []string) (Notice, error) {
-	s.log.Info("second factor added", "event", "second_factor_added", "sub", v.user.subject)
 	if !first {
 		return NoticeFactorAdded, nil
 	}
+	s.auditAccount(v)
 	// Those who came in since beforeFactor. The codes are shown in any case: they are
 	// shown once.
 	if err := s.endOthers(v, reasonFactor); err != nil {
@@ -219,7 +220,7 @@ func (s *Server) renewCodes(v accountVisit) (Notice, error) {
 	if err != nil {
 		return "", err
 	}
-	s.log.Info("recovery codes renewed", "event", "recovery_codes_renewed", "sub", v.user.subject)
+	s.auditAccount(v)
 	s.showRecoveryCodes(v, codes)
 	return "", nil
 }
@@ -236,10 +237,11 @@ func (s *Server) addOwnPasskey(v accountVisit) (Notice, error) {
 	owner := passkeyOwner{v.user.view(), v.user.subject, found.Passkeys}
 	made, challenge, err := s.passkeys.created(v.session.ID, v.form, &owner)
 	if err != nil {
-		s.log.Info("passkey refused", "event", "passkey_refused", "sub", v.user.subject, "cause", err.Error())
-		return "", &factorError{NoticePasskey}
+		return "", s.refusePasskey(v.user.subject, s.callerOf(v.r, ""), err)
 	}
-	if err := s.spendChallenge(ctx, challenge); err != nil {
+	if err := s.spendChallenge(ctx, challenge); errors.Is(err, errPasskeyUsed) {
+		return "", s.refusePasskey(v.user.subject, s.callerOf(v.r, ""), err)
+	} else if err != nil {
 		return "", err
 	}
 	name := shownName(v.form.get("name"))

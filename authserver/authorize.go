@@ -206,21 +206,22 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *i
 	if noted != nil {
 		return s.respondError(w, r, c, request, noted)
 	}
-	code, err := s.newCode(c, request, current)
+	code, grantID, err := s.newCode(c, request, current)
 	if err != nil {
 		return s.respondError(w, r, c, request, err)
 	}
 	if s.challenges.repeated(c.id, request.Challenge) {
 		s.metrics.constantChallenges.Inc()
 	}
-	s.log.Info("authorized", "event", "authorization", "client_id", c.id, "sub", current.Subject, "sid", current.ID, "scope", request.Scope)
+	s.log.Info("authorized", "event", "authorization", "client_id", c.id, "sub", current.Subject, "sid", current.ID,
+		"grant_id", grantID, "scope", request.Scope)
 	return s.respond(w, r, c, request, url.Values{"code": {code}})
 }
 
 // respondError sends an error to the client (OAuth 2.1 §4.1.2.1). When the store does not
 // answer, the user is told instead and can reload: the client could do no more.
 func (s *Server) respondError(w http.ResponseWriter, r *http.Request, c *client, request authorizationRequest, err error) error {
-	e := asError(err)
+	e := asError(c.refused(err))
 	if e.Status == http.StatusServiceUnavailable && !request.prompts("none") {
 		return e
 	}

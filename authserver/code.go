@@ -34,14 +34,15 @@ type code struct {
 // newCode returns the code for a request that the user of current allows: 192
 // random bits, and a tag that nobody without the master key can make (OAuth 2.1
 // §7.7).
-func (s *Server) newCode(c *client, request authorizationRequest, current *session) (string, error) {
+func (s *Server) newCode(c *client, request authorizationRequest, current *session) (sealed, grantID string, err error) {
 	now := time.Now()
 	minted := code{
 		ID: newID(), GrantID: newID(), Issued: now.UnixMilli(), Expires: now.Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
 		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources, Claims: request.Claims,
 		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID,
 	}
-	return s.sealCode(minted)
+	sealed, err = s.sealCode(minted)
+	return sealed, minted.GrantID, err
 }
 
 func (s *Server) sealCode(minted code) (string, error) {

@@ -256,7 +256,7 @@ func TestAttackAC09(t *testing.T) {
 	n := sampleOf(t, 10_000)
 	ones, bits, length := 0, 0, 0
 	for range n {
-		code, err := b.server.newCode(c, request, current)
+		code, _, err := b.server.newCode(c, request, current)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,7 +333,7 @@ func TestCodeOfAnotherIssuer(t *testing.T) {
 		config.Issuer, config.Store, config.Keys = issuer, opened, manager
 		s := serverOf(t, config, nil)
 		c, _ := s.clients.find(t.Context(), "web")
-		code, err := s.newCode(c, authorizationRequest{}, &session{})
+		code, _, err := s.newCode(c, authorizationRequest{}, &session{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,8 @@ type Error struct {
 	// RetryAfter, when set, is sent as Retry-After in whole seconds.
 	RetryAfter time.Duration
 	cause      error
+	// Whom the refusal is about, for the log, where that is known.
+	client, subject string
 }
 
 func (e *Error) Error() string {
@@ -33,6 +35,22 @@ func (e *Error) because(cause error) *Error {
 	with.cause = cause
 	return &with
 }
+
+// refused returns err as a refusal that names in the log the client whose request it was.
+func (c *client) refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := *asError(err)
+	e.client = c.id
+	return &e
+}
+
+// recorded is the cause of a refusal that has a record of its own in the log, which says
+// more than that of every refusal would: a decision is one record.
+type recorded struct{ error }
+
+func (r recorded) Unwrap() error { return r.error }
 
 func refusal(code, format string, args ...any) *Error {
 	return &Error{Code: code, Description: fmt.Sprintf(format, args...)}

@@ -1,11 +1,14 @@
 package authserver_test
 
 import (
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 
+	"authserver/authserver"
 	"authserver/authserver/authservertest"
 	"authserver/internal/browsertest"
 )
@@ -15,7 +18,8 @@ var loopbackOnly = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.Mu
 // A passkey is made on the account page, signs in alone, and is the second step
 // after a password. Chromium's virtual authenticator holds it.
 func TestPasskeys(t *testing.T) {
-	s := newSite(t, nil)
+	log := &lockedBuffer{}
+	s := newSite(t, func(c *authserver.Config) { c.Logger = slog.New(slog.NewJSONHandler(log, nil)) })
 	s.AddAuthenticator(true)
 	s.addPasskey("My key")
 	s.expect(t, "Your recovery codes")
@@ -63,6 +67,13 @@ func TestPasskeys(t *testing.T) {
 	s.Click("form.passkey button", "#notice")
 	s.expect(t, "The passkey was not accepted.")
 	s.Quiet(t)
+	text := log.String()
+	for event, n := range map[string]int{`"event":"account","action":"add_passkey"`: 1, `"event":"account","action":"remove_passkey"`: 1,
+		`"event":"sign_in","method":"passkey"`: 2, `"event":"passkey_refused"`: 1, `"event":"second_factor_refused"`: 1, `"event":"refused"`: 0} {
+		if got := strings.Count(text, event); got != n {
+			t.Errorf("%d records of %s, want %d:\n%s", got, event, n, text)
+		}
+	}
 }
 
 // idToken redeems the code that the browser has just brought to the client "frame",

@@ -80,8 +80,8 @@ func (s *Server) mayFollow(w http.ResponseWriter, r *http.Request) (*verifierTok
 		return nil, err
 	}
 	if c.resource == "" && token == nil {
-		return nil, &Error{Code: "unauthorized_client", Status: http.StatusForbidden,
-			Description: "the feed is for clients that are resource servers; set the client's resource, or have it come with an access token of scope verifier"}
+		return nil, c.refused(&Error{Code: "unauthorized_client", Status: http.StatusForbidden,
+			Description: "the feed is for clients that are resource servers; set the client's resource, or have it come with an access token of scope verifier"})
 	}
 	return token, nil
 }

@@ -171,7 +171,7 @@ func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 		}
 		if !understood {
 			f.server.log.Error("an event in the log of revocations is of a later version or damaged: all tokens issued before it are refused",
-				"position", uint64(event.Position))
+				"event", "revocation", "reason", "unreadable", "before", r.At, "position", uint64(event.Position))
 		}
 		if r.Grant != "" {
 			f.finishing.add([]string{f.server.grants.Key(r.Grant)})

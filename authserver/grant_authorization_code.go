@@ -74,7 +74,7 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource,
 		basis{standing: before, given: time.UnixMilli(redeemed.Issued), spends: []store.Creation{spent}})
 	if exists := (*store.ExistsError)(nil); errors.As(err, &exists) && exists.Key == spent.Key {
-		return Authorization{}, g.replayed(ctx, redeemed)
+		return Authorization{}, g.replayed(ctx, request, redeemed)
 	}
 	if err != nil {
 		return Authorization{}, err
@@ -116,11 +116,11 @@ func (c code) replayable() time.Time { return time.UnixMilli(c.Expires).Add(time
 // replayed answers whoever is not the first. He has presented what only the client
 // knows, and so has somebody else: what the code became ends (OAuth 2.1 §4.1.3,
 // RFC 9700 §4.5).
-func (g authorizationCodeGrant) replayed(ctx context.Context, redeemed code) error {
+func (g authorizationCodeGrant) replayed(ctx context.Context, request tokenRequest, redeemed code) error {
 	s := g.server
 	s.metrics.replays.Inc()
 	s.log.Warn("authorization code used twice: the grant ends", "event", "code_replay", "grant_id", redeemed.GrantID,
-		"client_id", redeemed.ClientID, "sub", redeemed.Subject)
+		"client_id", redeemed.ClientID, "sub", redeemed.Subject, "address", request.address.String())
 	// The mark first: whoever is just making the grant sees it, or the grant is there to be ended.
 	err := s.store.Create(ctx, endedGrantKey(redeemed.GrantID), nil, redeemed.replayable())
 	if err != nil && !errors.Is(err, store.ErrExists) {
@@ -129,7 +129,7 @@ func (g authorizationCodeGrant) replayed(ctx context.Context, redeemed code) err
 	if err := s.endGrant(ctx, redeemed.GrantID, reasonReplay); err != nil {
 		return unavailable(err)
 	}
-	return invalidGrant("the code was used before; what it was exchanged for has ended for safety")
+	return invalidGrant("the code was used before; what it was exchanged for has ended for safety").because(recorded{errors.New("replay")})
 }
 
 // endedGrantKey is the key of the mark that a grant is not to be, if it is just

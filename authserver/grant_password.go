@@ -22,7 +22,7 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 	if err != nil {
 		return Authorization{}, err
 	}
-	shown, err := s.signIn(ctx, username, password, caller{address: request.address})
+	shown, err := s.signIn(ctx, username, password, caller{address: request.address, client: c.id})
 	if err != nil {
 		return Authorization{}, err
 	}

@@ -60,7 +60,7 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 	} else if ended {
 		return Authorization{}, errGrantEnded.because(errors.New("the log says that it has ended"))
 	}
-	grant, record, outcome, err := g.move(ctx, c, claims)
+	grant, record, outcome, err := g.move(ctx, request, claims)
 	if err != nil {
 		return Authorization{}, err
 	}
@@ -132,15 +132,15 @@ func (g refreshTokenGrant) confirm(ctx context.Context, grantID string, grant Gr
 
 // move takes the grant from the token's generation to the next and returns its
 // record there.
-func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshClaims) (Grant, store.Record, string, error) {
+func (g refreshTokenGrant) move(ctx context.Context, request tokenRequest, claims refreshClaims) (Grant, store.Record, string, error) {
 	s := g.server
 	var grant Grant
 	var record store.Record
 	var err error
-	if !c.rotates {
+	if !request.client.rotates {
 		grant, record, err = s.grants.Get(ctx, claims.GrantID)
 	}
-	if c.rotates || err == nil && record.Version != claims.Generation { // or its tokens rotated once: Touch tells how long ago
+	if request.client.rotates || err == nil && record.Version != claims.Generation { // or its tokens rotated once: Touch tells how long ago
 		expires := earlier(time.Now().Add(s.tokens.RefreshIdle), time.Unix(claims.GrantExpires, 0))
 		grant, record, err = s.grants.Touch(ctx, claims.GrantID, claims.Generation, expires)
 	}
@@ -163,7 +163,7 @@ func (g refreshTokenGrant) move(ctx context.Context, c *client, claims refreshCl
 			return grant, record, "retried", err
 		}
 	}
-	return Grant{}, store.Record{}, "", g.theft(ctx, claims, record)
+	return Grant{}, store.Record{}, "", g.theft(ctx, request, claims, record)
 }
 
 // mayRetry reports whether a record moved within the retry window, by the clock that
@@ -175,13 +175,15 @@ func (s *Server) mayRetry(record store.Record) bool {
 
 // theft ends a grant of which an outdated refresh token was presented (RFC 9700
 // §4.14.2). The grant has ended before the refusal is sent.
-func (g refreshTokenGrant) theft(ctx context.Context, claims refreshClaims, record store.Record) error {
+func (g refreshTokenGrant) theft(ctx context.Context, request tokenRequest, claims refreshClaims, record store.Record) error {
 	s := g.server
 	s.metrics.refreshes.WithLabelValues("theft").Inc()
 	s.log.Warn("refresh token reused: the grant ends", "event", "refresh_theft", "grant_id", claims.GrantID,
-		"client_id", claims.ClientID, "sub", claims.Subject, "generation", claims.Generation, "current", record.Version)
+		"client_id", claims.ClientID, "sub", claims.Subject, "generation", claims.Generation, "current", record.Version,
+		"address", request.address.String())
 	if err := s.endGrant(ctx, claims.GrantID, reasonTheft); err != nil {
 		return unavailable(err)
 	}
-	return invalidGrant("the refresh token was used before; the grant has ended for safety, the user signs in again")
+	return invalidGrant("the refresh token was used before; the grant has ended for safety, the user signs in again").
+		because(recorded{errors.New("reuse")})
 }

@@ -2,7 +2,7 @@ package authserver
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -46,9 +46,13 @@ func (s *Server) handleIntrospect(w http.ResponseWriter, r *http.Request) (any, 
 	}
 	if caller.public() {
 		// RFC 7662 §2.1: callers are authenticated, so that nobody can fish for tokens.
-		return nil, invalidClient(fmt.Errorf("public client %q at introspection", caller.id))
+		return nil, caller.refused(invalidClient(errors.New("a public client at introspection")))
 	}
-	raw := f.get("token")
+	answer, err := s.introspect(r.Context(), caller, f.get("token"))
+	return answer, caller.refused(err)
+}
+
+func (s *Server) introspect(ctx context.Context, caller *client, raw string) (any, error) {
 	if raw == "" {
 		return nil, invalidRequest("token is missing")
 	}
@@ -58,9 +62,9 @@ func (s *Server) handleIntrospect(w http.ResponseWriter, r *http.Request) (any, 
 		return inactive, nil
 	}
 	if token.Type == refreshTokenType {
-		return s.introspectRefreshToken(r.Context(), caller, token)
+		return s.introspectRefreshToken(ctx, caller, token)
 	}
-	return s.introspectAccessToken(r.Context(), caller, token)
+	return s.introspectAccessToken(ctx, caller, token)
 }
 
 func (s *Server) introspectAccessToken(ctx context.Context, caller *client, token *intake.Token) (any, error) {

@@ -15,6 +15,7 @@ type caller struct {
 	// It has counters of its own: whoever guesses at an account from elsewhere does
 	// not keep its user out (ATTACKS BF-03).
 	device string
+	client string // client_id, where a client has the password
 }
 
 // knownDevice is the content of the cookie "known", sealed. It signs nobody in.

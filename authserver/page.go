@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -101,13 +100,11 @@ func (s *Server) showError(w http.ResponseWriter, r *http.Request, endpoint stri
 		seconds := int64((page.Wait + time.Second - 1) / time.Second)
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
-	level := slog.LevelInfo
-	if page.Status >= http.StatusInternalServerError {
-		level = slog.LevelError
+	refused := &Error{Code: string(page.Kind), Description: page.Detail, Status: page.Status, cause: err}
+	if page.Client != nil {
+		refused.client = page.Client.ID
 	}
-	s.metrics.requests.WithLabelValues(endpoint, string(page.Kind)).Inc()
-	s.log.Log(r.Context(), level, "refused", "event", "refused", "endpoint", endpoint, "error", string(page.Kind), "status", page.Status,
-		"address", s.proxies.clientAddress(r).String(), "cause", err.Error())
+	s.logRefusal(r, endpoint, refused)
 	s.login.Error(w, r, page)
 }
 

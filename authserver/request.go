@@ -173,7 +173,8 @@ const basicChallenge = `Basic realm="authserver"`
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint string, err error) {
 	e := asError(err)
 	if e.Status == 0 {
-		e = &Error{e.Code, e.Description, http.StatusBadRequest, e.RetryAfter, e.cause}
+		e = e.because(e.cause)
+		e.Status = http.StatusBadRequest
 	}
 	status := e.Status
 	if status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
@@ -192,15 +193,24 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint str
 	writeJSON(w, status, errorBody{e.Code, e.Description})
 }
 
-// logRefusal counts and logs what was refused, and why.
+// logRefusal counts what was refused, and logs it with why unless that was recorded.
 func (s *Server) logRefusal(r *http.Request, endpoint string, e *Error) {
 	s.metrics.requests.WithLabelValues(endpoint, e.Code).Inc()
+	if known := (recorded{}); errors.As(e.cause, &known) {
+		return
+	}
 	level := slog.LevelInfo
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
 	attrs := []any{"event", "refused", "endpoint", endpoint, "error", e.Code, "status", e.Status, "description", e.Description,
 		"address", s.proxies.clientAddress(r).String()}
+	if e.client != "" {
+		attrs = append(attrs, "client_id", e.client)
+	}
+	if e.subject != "" {
+		attrs = append(attrs, "sub", e.subject)
+	}
 	if e.cause != nil {
 		attrs = append(attrs, "cause", e.cause.Error())
 	}

@@ -19,22 +19,25 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	raw := f.get("token")
+	return nil, c.refused(s.revoke(r.Context(), c, f.get("token")))
+}
+
+func (s *Server) revoke(ctx context.Context, c *client, raw string) error {
 	if raw == "" {
-		return nil, invalidRequest("token is missing")
+		return invalidRequest("token is missing")
 	}
 	token, err := intake.Parse(raw)
 	if err != nil && strings.Count(raw, ".") == 2 {
 		// A caller who reads 200 believes that the token is dead, and another
 		// spelling of it (padding, a space) may be alive: ATTACKS IR-11.
-		return nil, invalidRequest("the token is malformed; send it exactly as it was issued").because(err)
+		return invalidRequest("the token is malformed; send it exactly as it was issued").because(err)
 	} else if err != nil {
-		return nil, nil
+		return nil
 	}
 	if token.Type == refreshTokenType {
-		return nil, s.revokeRefreshToken(r.Context(), c, token)
+		return s.revokeRefreshToken(ctx, c, token)
 	}
-	return nil, s.revokeAccessToken(r.Context(), c, token)
+	return s.revokeAccessToken(ctx, c, token)
 }
 
 func (s *Server) revokeRefreshToken(ctx context.Context, c *client, token *intake.Token) error {

@@ -100,10 +100,13 @@ func (s *Server) spendCode(ctx context.Context, u user, code string, from caller
 	if err != nil {
 		return err
 	}
+	method := ""
 	err = s.updateCredentials(ctx, u.subject, func(c *credentials) error {
+		method = "totp"
 		if len(code) == totpDigits && c.TOTP != nil {
 			return s.spendTOTP(c.TOTP, u.subject, code)
 		}
+		method = "recovery_code"
 		i := slices.Index(c.RecoveryCodes, recoveryHash(code)) // of 60 random bits: there is nothing to learn from the time
 		if i < 0 {
 			return &factorError{NoticeCode}
@@ -111,10 +114,13 @@ func (s *Server) spendCode(ctx context.Context, u user, code string, from caller
 		c.RecoveryCodes = slices.Delete(c.RecoveryCodes, i, i+1)
 		return nil
 	})
-	if err != nil {
+	if wrong := (*factorError)(nil); errors.As(err, &wrong) {
 		s.log.Info("second factor refused", "event", "second_factor_refused", "sub", u.subject, "address", from.address.String(), "cause", err.Error())
+		return recorded{err}
+	} else if err != nil {
 		return err
 	}
+	s.log.Info("second factor accepted", "event", "second_factor", "method", method, "sub", u.subject, "address", from.address.String())
 	return s.throttle.succeeded(ctx, attempt)
 }
 

@@ -239,6 +239,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("panic in a handler", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.logRefusal(r, "any", asError(errors.New("a panic: the record before this one has it")))
 			writeJSON(w, http.StatusInternalServerError, errorBody{Error: "server_error"})
 		}
 	}()

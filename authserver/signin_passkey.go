@@ -15,7 +15,7 @@ import (
 // signInByPasskey signs in by a passkey: alone, or as the second step after the
 // password.
 func (s *Server) signInByPasskey(w http.ResponseWriter, r *http.Request, in *interaction, f form) error {
-	p, verified, err := s.provePasskey(r.Context(), in, f)
+	p, verified, err := s.provePasskey(r.Context(), in, f, caller{address: s.proxies.clientAddress(r)})
 	switch {
 	case err != nil && in.Half == nil:
 		return s.showSignIn(w, r, in, "", err)
@@ -42,10 +42,9 @@ func (s *Server) signInByPasskey(w http.ResponseWriter, r *http.Request, in *int
 // provePasskey returns the proof of a user whose passkey the browser has shown, and
 // whether the passkey has verified him. It slows down guessing by address only: there is
 // nothing to guess.
-func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (p proof, verified bool, err error) {
+func (s *Server) provePasskey(ctx context.Context, in *interaction, f form, from caller) (p proof, verified bool, err error) {
 	refused := func(cause error) (proof, bool, error) {
-		s.log.Info("passkey refused", "event", "passkey_refused", "cause", cause.Error())
-		return proof{}, false, &factorError{NoticePasskey}
+		return proof{}, false, s.refusePasskey(p.user.subject, from, cause)
 	}
 	if s.passkeys == nil {
 		return refused(errors.New("there are no passkeys at an issuer without a name"))
@@ -80,7 +79,9 @@ func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (p p
 		}
 		p = proof{user: found.user, credentials: found.credentials}
 	}
-	if err := s.spendChallenge(ctx, shown.challenge); err != nil {
+	if err := s.spendChallenge(ctx, shown.challenge); errors.Is(err, errPasskeyUsed) {
+		return refused(err)
+	} else if err != nil {
 		return proof{}, false, err
 	}
 	u := p.user
@@ -92,20 +93,34 @@ func (s *Server) provePasskey(ctx context.Context, in *interaction, f form) (p p
 				return nil
 			}
 		}
-		return &factorError{NoticePasskey} // removed meanwhile
+		return errPasskeyGone
 	})
-	if err != nil {
+	if errors.Is(err, errPasskeyGone) {
+		return refused(err)
+	} else if err != nil {
 		return proof{}, false, err
 	}
-	s.log.Info("signed in by passkey", "event", "sign_in", "sub", u.subject, "username", u.username)
+	s.auditSignIn(u, "passkey", from)
 	return p, shown.userVerified, nil
+}
+
+var (
+	errPasskeyGone = errors.New("the passkey was removed meanwhile")
+	errPasskeyUsed = errors.New("the question was answered before")
+)
+
+// refusePasskey writes the audit record of a passkey that is not taken, to sign in or to
+// be added, and returns what its user is told.
+func (s *Server) refusePasskey(subject string, from caller, cause error) error {
+	s.log.Info("passkey refused", "event", "passkey_refused", "sub", subject, "address", from.address.String(), "cause", cause.Error())
+	return recorded{&factorError{NoticePasskey}}
 }
 
 // spendChallenge lets a question be answered once (WebAuthn §13.4.3).
 func (s *Server) spendChallenge(ctx context.Context, challenge string) error {
 	err := s.spent.Create(ctx, "passkey/"+hashed(challenge), struct{}{}, time.Now().Add(passkeyWait+time.Minute))
 	if errors.Is(err, store.ErrExists) {
-		return &factorError{NoticePasskey}
+		return errPasskeyUsed
 	}
 	if err != nil {
 		return unavailable(fmt.Errorf("spending a challenge: %w", err))

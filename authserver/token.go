@@ -29,7 +29,7 @@ type tokenResponse struct {
 // unsentTimeout bounds Authorization.unsent.
 const unsentTimeout = 5 * time.Second
 
-// handleToken is the token endpoint, top to bottom.
+// handleToken is the token endpoint; serveToken is the rest of it.
 func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error) {
 	f, err := parseForm(w, r)
 	if err != nil {
@@ -39,6 +39,12 @@ func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
+	answer, err := s.serveToken(r, c, f)
+	return answer, c.refused(err)
+}
+
+// serveToken answers a client that is known, top to bottom.
+func (s *Server) serveToken(r *http.Request, c *client, f form) (any, error) {
 	name, grantType, err := s.grantType(f)
 	if err != nil {
 		return nil, err

@@ -88,13 +88,16 @@ func (s *Server) signIn(ctx context.Context, username, password string, from cal
 	if !matches || unknown != nil {
 		// A name that is none may be a password typed into the wrong box.
 		attrs := []any{"event", "sign_in_refused", "account", s.accountInLog(username), "address", from.address.String()}
+		if from.client != "" {
+			attrs = append(attrs, "client_id", from.client)
+		}
 		if unknown != nil {
 			attrs = append(attrs, "cause", unknown.Error())
 		} else {
 			attrs = append(attrs, "sub", found.user.subject)
 		}
 		s.log.Info("sign-in refused", attrs...)
-		return proof{}, errSignIn.because(errors.New("sign-in refused"))
+		return proof{}, errSignIn.because(recorded{errors.New("sign-in refused")})
 	}
 	if err := s.throttle.succeeded(ctx, attempt); err != nil {
 		return proof{}, err
@@ -104,6 +107,15 @@ func (s *Server) signIn(ctx context.Context, username, password string, from cal
 	if hash.weak() {
 		s.upgradePassword(ctx, shown, password)
 	}
-	s.log.Info("signed in", "event", "sign_in", "sub", u.subject, "username", u.username, "address", from.address.String())
+	s.auditSignIn(u, "password", from)
 	return shown, nil
+}
+
+// auditSignIn writes the audit record of a first proof that was right.
+func (s *Server) auditSignIn(u user, method string, from caller) {
+	attrs := []any{"event", "sign_in", "method", method, "sub", u.subject, "username", u.username, "address", from.address.String()}
+	if from.client != "" {
+		attrs = append(attrs, "client_id", from.client)
+	}
+	s.log.Info("signed in", attrs...)
 }

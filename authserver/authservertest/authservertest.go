@@ -83,10 +83,11 @@ func New(t testing.TB, options Options) *Server {
 		options.Algorithms = []string{"ES256"}
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	var logged later
 	manager, err := keys.Open(t.Context(), keys.Config{
 		Store: authserver.KeyStore(s.Store), MasterKey: options.MasterKey, Issuer: s.Issuer, Algorithms: options.Algorithms,
 		RotateEvery: 2160 * time.Hour, PublishBefore: 24 * time.Hour, CacheFor: 10 * time.Minute,
-		TokenLifetime: time.Hour, RefreshLifetime: 8760 * time.Hour, Logger: logger,
+		TokenLifetime: time.Hour, RefreshLifetime: 8760 * time.Hour, Logger: slog.New(&logged),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +118,7 @@ func New(t testing.TB, options Options) *Server {
 		watch := watchSecrets(t)
 		watched, config.Logger = watch.handler, watch.logger(config.Logger.Handler())
 	}
+	logged.to.Store(config.Logger)
 	server, err := authserver.New(config)
 	if err != nil {
 		t.Fatal(err)

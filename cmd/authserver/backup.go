@@ -135,11 +135,13 @@ func newRestoreCommand() *cobra.Command {
 		}
 		ctx, stop := untilSignal(command.Context())
 		defer stop()
-		return restore(ctx, config.Data, args[0], command.ErrOrStderr(), func() error {
-			if yes {
-				return nil
-			}
-			return confirm(os.Stdin, command.ErrOrStderr(), "Restore it?")
+		return audited(config.Log, "restore", args[0], func() error {
+			return restore(ctx, config.Data, args[0], command.ErrOrStderr(), func() error {
+				if yes {
+					return nil
+				}
+				return confirm(os.Stdin, command.ErrOrStderr(), "Restore it?")
+			})
 		})
 	}
 	return command

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -125,7 +126,7 @@ func TestBackup(t *testing.T) {
 // what happened since.
 func TestRestoreElsewhere(t *testing.T) {
 	here, port := t.TempDir(), freePort(t)
-	config := []byte(fmt.Sprintf(userConfig, port, port))
+	config := []byte(fmt.Sprintf(userConfig, port, port) + "log: {audit_file: audit.log}\n")
 	os.WriteFile(filepath.Join(here, "authserver.yaml"), config, 0o600)
 	base, backup := "http://localhost:"+port, filepath.Join(here, "backup")
 	p := start(t, here, base, nil, "serve")
@@ -142,5 +143,13 @@ func TestRestoreElsewhere(t *testing.T) {
 	accept(t, there, base)
 	if status, code, _ := refreshed(t, base, token); status != 400 || code != "invalid_grant" {
 		t.Errorf("a token of before: %d %v", status, code)
+	}
+	// What operators decide without a server, and what the server found and did.
+	audit, _ := os.ReadFile(filepath.Join(there, "audit.log"))
+	for _, record := range []string{`"event":"admin","action":"restore","uid":%d,`, `"event":"store","error":"the store is as it was `,
+		`"event":"admin","action":"store accept","uid":%d,`, `"event":"store","accepted":"`, `"event":"server","state":"started"`} {
+		if want := strings.ReplaceAll(record, "%d", strconv.Itoa(os.Geteuid())); strings.Count(string(audit), want) != 1 {
+			t.Errorf("%d records of %s:\n%s", strings.Count(string(audit), want), want, audit)
+		}
 	}
 }

@@ -231,7 +231,7 @@ func TestStuckStandardError(t *testing.T) {
 		return strings.Count(string(text), `"event":"refused"`)
 	}
 	eventually(t, "the audit file has the refusals", func() bool { return refusals(audit) == requests })
-	if text, _ := os.ReadFile(audit); strings.Contains(string(text), `"msg":"serving"`) {
+	if text, _ := os.ReadFile(audit); strings.Contains(string(text), `"msg":"the operators' commands find`) {
 		t.Errorf("not only decisions are in the audit file:\n%s", text)
 	}
 	os.Rename(audit, audit+".1")

@@ -98,6 +98,6 @@ func newMasterKey(ctx context.Context, name string, opened store.Store, log *slo
 	if err := writeDurably(name, master.Text()); err != nil {
 		return nil, fmt.Errorf("writing the master key: %w", err)
 	}
-	log.Info("created the master key: keep a copy, without it the signing keys are lost", "file", name, "id", master.ID())
+	log.Info("created the master key: keep a copy, without it the signing keys are lost", "event", "master_key", "file", name, "id", master.ID())
 	return []keys.MasterKey{master}, nil
 }

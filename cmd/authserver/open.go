@@ -44,6 +44,7 @@ func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*opened
 	if err != nil {
 		opened.Close()
 		if lost := new(guard.LostError); errors.As(err, &lost) {
+			log.Error("the store is not used", "event", "store", "error", err.Error())
 			err = withHint(err, "put the right store back, or see `authserver store accept --help`")
 		}
 		return nil, nil, err

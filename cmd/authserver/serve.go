@@ -59,7 +59,7 @@ func newServeCommand(started time.Time) *cobra.Command {
 			}
 			defer func() { err = errors.Join(err, log.Close()) }()
 			return serve(ctx, config, listener, log, func(opened *openedStore) {
-				log.Info("serving", "issuer", config.Issuer, "address", listener.Addr().String(), "store", opened.description,
+				log.Info("serving", "event", "server", "state", "started", "issuer", config.Issuer, "address", listener.Addr().String(), "store", opened.description,
 					"durability", opened.durability, "version", currentVersion().Version, "ready_after", time.Since(started).String())
 			})
 		},
@@ -176,14 +176,14 @@ func serveUntil(ctx context.Context, server *http.Server, listener net.Listener,
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
-	log.Info("stopping: requests in flight finish first")
+	log.Info("stopping: requests in flight finish first", "event", "server", "state", "stopping")
 	finish, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
 		server.Close()
 		return fmt.Errorf("stopping: some requests took longer than %s: %w", drain, err)
 	}
-	log.Info("stopped")
+	log.Info("stopped", "event", "server", "state", "stopped")
 	return nil
 }
 

@@ -137,11 +137,14 @@ func newStoreAcceptCommand() *cobra.Command {
 			if config.Store != "" {
 				until = until.Add(2 * clocks)
 			}
-			// Verifiers first: if the second step fails, the command is repeated.
-			if err := authserver.EndAll(ctx, opened.Store, until); err != nil {
-				return err
-			}
-			if err := guard.Accept(ctx, opened.Store, config.Data, until); err != nil {
+			err = audited(config.Log, "store accept", standing.Lost.Error(), func() error {
+				// Verifiers first: if the second step fails, the command is repeated.
+				if err := authserver.EndAll(ctx, opened.Store, until); err != nil {
+					return err
+				}
+				return guard.Accept(ctx, opened.Store, config.Data, until)
+			})
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(command.ErrOrStderr(), "accepted; start the instances, which serve from %s on\n", until.UTC().Add(time.Second).Format(time.RFC3339))

@@ -71,11 +71,11 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	state, err := c.stat()
 	if err == nil && state != c.state {
 		if err = c.load(state); err == nil {
-			c.log.Info("the TLS certificate was reloaded", "file", c.files.CertFile)
+			c.log.Info("the TLS certificate was reloaded", "event", "certificate", "file", c.files.CertFile)
 		}
 	}
 	if err != nil {
-		c.log.Error("the TLS certificate could not be reloaded; the old one stays", "error", err)
+		c.log.Error("the TLS certificate could not be reloaded; the old one stays", "event", "certificate", "file", c.files.CertFile, "error", err.Error())
 	}
 	return c.current, nil
 }

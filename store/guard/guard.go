@@ -93,6 +93,10 @@ func Open(ctx context.Context, inner store.Store, options Options) (*Store, erro
 		return nil, err
 	}
 	s.notBefore.Store(found.Accepted)
+	if found.Accepted > 0 {
+		s.log.Info("an operator has accepted this store: what was granted until then is dead", "event", "store",
+			"accepted", time.Unix(found.Accepted, 0).UTC().Format(time.RFC3339))
+	}
 	if err := s.outlive(ctx, found.Accepted); err != nil {
 		return nil, fmt.Errorf("waiting for the store: %w", err)
 	}
