@@ -68,11 +68,11 @@ instructions:
 SEED = $(shell date +%s)
 
 chaos: build
-	cd bench && go run ./chaos -seed $(SEED) -histories 4
+	cd bench && go run ./chaos -seed $(SEED) -histories 3 -parallel 3
 	cd bench && AUTHSERVER_TEST_RELEASES=1 AUTHSERVER_TEST_CLOCKS=1 go test -count=1 -run 'TestTwoReleases|TestClocks' ./chaos
 
 soak: build
-	cd bench && go run ./chaos -seed $(SEED) -histories 1000000
+	cd bench && go run ./chaos -seed $(SEED) -histories 1000000 -parallel 3 -progress 20
 
 # screenshots writes a picture of every page, light, dark, on a phone and in German,
 # to .cache/screenshots.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,96 +17,15 @@ import (
 	"authserver/bench/internal/process"
 )
 
-// clockFile names, to a server that withClocks has built, the file that holds by how many
-// seconds its clock is wrong: 12 characters.
-const clockFile = "AUTHSERVER_TEST_CLOCK"
-
-// withClocks builds the server, whose source is as it is, with a standard library whose
-// wall clock is off by what a file says at each moment. A server of Go asks the kernel for
-// the time by itself, so that libfaketime, which stands before the C library, has no say.
-func withClocks(t *testing.T) string {
-	t.Helper()
-	root, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
-	text, err := os.ReadFile(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := string(text)
-	for from, to := range map[string]string{
-		"\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {": "\tsec, nsec, mono := runtimeNow()\n\tsec += wrong()\n\tif mono == 0 {",
-		"\t_ \"unsafe\"": "\t\"syscall\"\n\t\"unsafe\"",
-	} {
-		if strings.Count(changed, from) != 1 {
-			t.Fatalf("the standard library's time.go has no %q, or several", from)
-		}
-		changed = strings.Replace(changed, from, to, 1)
-	}
-	changed += `
-var wrongFile = func() int {
-	name, _ := syscall.Getenv("` + clockFile + `")
-	file, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		panic("` + clockFile + `: " + err.Error())
-	}
-	return file
-}()
-
-func wrong() (seconds int64) {
-	var text [12]byte
-	// Raw, since the scheduler asks for the time, too.
-	n, _, _ := syscall.RawSyscall6(syscall.SYS_PREAD64, uintptr(wrongFile), uintptr(unsafe.Pointer(&text)), uintptr(len(text)), 0, 0, 0)
-	if int(n) != len(text) {
-		panic("the clock's file cannot be read")
-	}
-	for _, digit := range text[1:] {
-		seconds = 10*seconds + int64(digit-'0')
-	}
-	if text[0] == '-' {
-		return -seconds
-	}
-	return seconds
-}
-`
-	directory := t.TempDir()
-	other, overlay, binary := filepath.Join(directory, "time.go"), filepath.Join(directory, "overlay.json"), filepath.Join(directory, "authserver")
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{source: other}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{other: []byte(changed), overlay: replace} {
-		if err := os.WriteFile(name, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	build := exec.Command("go", "build", "-trimpath", "-overlay", overlay, "-o", binary, "./cmd/authserver")
-	build.Dir = filepath.Join("..", "..")
-	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building a server with clocks: %v\n%s", err, output)
-	}
-	return binary
-}
-
-// clock is the file of one process's clock.
-type clock string
-
 func newClock(t *testing.T) clock {
 	c := clock(filepath.Join(t.TempDir(), "clock"))
-	c.set(t, 0)
+	setClock(t, c, 0)
 	return c
 }
 
-func (c clock) set(t *testing.T, off time.Duration) {
+func setClock(t *testing.T, c clock, off time.Duration) {
 	t.Helper()
-	file, err := os.OpenFile(string(c), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err == nil {
-		_, err = fmt.Fprintf(file, "%+012d", int64(off.Seconds())) // over what is there, at once
-		file.Close()
-	}
-	if err != nil {
+	if err := c.set(off); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -182,7 +100,11 @@ func TestClocks(t *testing.T) {
 	if os.Getenv("AUTHSERVER_TEST_CLOCKS") == "" {
 		t.Skip("AUTHSERVER_TEST_CLOCKS is not set: see make chaos")
 	}
-	binary, right := withClocks(t), newClock(t)
+	binary, err := withClocks(filepath.Join("..", ".."), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := newClock(t)
 	t.Setenv(clockFile, string(right))
 	const year = 365 * 24 * time.Hour
 
@@ -198,7 +120,7 @@ func TestClocks(t *testing.T) {
 		_, refresh := one.tokens(t)
 		old, _ := two.tokens(t)
 		for _, jump := range []time.Duration{time.Hour, -time.Hour, 10 * year, -10 * year, 3 * 24 * time.Hour} {
-			off.set(t, jump)
+			setClock(t, off, jump)
 			if err := two.await(503); err != nil {
 				t.Fatalf("%s off: %v", jump, err)
 			}
@@ -221,7 +143,7 @@ func TestClocks(t *testing.T) {
 				t.Fatalf("%s off: a refresh at the other instance: %d %v", jump, status, answer)
 			}
 			refresh = fmt.Sprint(answer["refresh_token"])
-			off.set(t, 0)
+			setClock(t, off, 0)
 			if err := two.await(200); err != nil {
 				t.Fatalf("after %s off: %v", jump, err)
 			}
@@ -246,7 +168,7 @@ func TestClocks(t *testing.T) {
 		off := newClock(t)
 		one, two := w.instances[0], w.another(t, off)
 		for _, skew := range []time.Duration{10 * time.Second, -10 * time.Second, 30 * time.Second, -30 * time.Second} {
-			off.set(t, skew)
+			setClock(t, off, skew)
 			two.signs(t)
 			for _, pair := range [][2]*instance{{one, two}, {two, one}} {
 				access, refresh := pair[0].tokens(t)
@@ -273,7 +195,7 @@ func TestClocks(t *testing.T) {
 				t.Fatal(err)
 			}
 			later := newClock(t)
-			later.set(t, time.Until(begin))
+			setClock(t, later, time.Until(begin))
 			t.Setenv(clockFile, string(later))
 			t.Setenv("TZ", "Europe/Berlin") // where a summer begins at the last of them
 			w, err := newWorld(binary, 0, scenario{name: "clocks", instances: 1, embedded: true, window: time.Minute}, rand.New(rand.NewPCG(34, 1)))
@@ -291,7 +213,7 @@ func TestClocks(t *testing.T) {
 				if status, answer := i.post(t, "/token", refreshBy(refresh)); status != 200 {
 					t.Errorf("%s: a refresh: %d %v", at, status, answer)
 				}
-				later.set(t, time.Until(begin.Add(2*time.Minute)))
+				setClock(t, later, time.Until(begin.Add(2*time.Minute)))
 				i.signs(t)
 			}
 			i.terminate()

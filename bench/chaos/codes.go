@@ -133,7 +133,7 @@ func (p *person) signInByCode(ctx context.Context) bool {
 		b.End = p.history.now()
 		return len(p.tokens) > 0
 	}
-	for began := time.Now(); time.Since(began) < patience; pause() {
+	for began := time.Now(); time.Since(began) < p.world.patience(); pause() {
 		switch p.exchangeAt(p.any(), c, p.dice.IntN(10) == 0) {
 		case ok:
 			b.End = p.history.now()
@@ -147,7 +147,7 @@ func (p *person) signInByCode(ctx context.Context) bool {
 			return false
 		}
 	}
-	p.history.violation(4, "nobody redeems the code of grant %d for %s", p.grant, patience)
+	p.history.violation(4, "nobody redeems the code of grant %d for %s", p.grant, p.world.patience())
 	return false
 }
 

@@ -29,7 +29,7 @@ var invariants = [15]string{
 	"I8  no private key leaves: answers and logs searched",
 	"I9  one signer: lists of keys, tokens after a key was retired",
 	"I10 fail closed, say so: answers that are no decision",
-	"I11 time",
+	"I11 time: what has expired, and what lives, at a wrong clock",
 	"I12 restart equals prefix: calls after a kill, on grants before it",
 	"I13 verification survives: key sets and metadata in trouble of the store",
 	"I14 compromise is immediate: tokens, key sets, answers after it",

@@ -42,10 +42,12 @@ type scenario struct {
 	name      string
 	instances int
 	embedded  bool
+	sentinel  bool          // three Redis behind three Sentinels, and `durability: replicated`
 	window    time.Duration // tokens.retry_window
 	quickKeys bool          // clocks and leases bounded by seconds, so that keys may rotate within a history
+	clocks    bool          // that may be put wrong
 	sessions  bool          // nothing but refreshes, twenty times as many, and no faults
-	binary    string        // another one than the settings say
+	binary    string        // another one than the settings say; with clocks, of the instances alone
 }
 
 var scenarios = []scenario{
@@ -53,6 +55,8 @@ var scenarios = []scenario{
 	{name: "one-redis", instances: 1, window: time.Minute},
 	{name: "three-redis", instances: 3, window: time.Minute},
 	{name: "short-window", instances: 2, window: 2 * time.Second},
+	{name: "sentinel", instances: 3, sentinel: true, window: time.Minute},
+	{name: "clocks", instances: 2, clocks: true, window: time.Minute},
 	{name: "rotating", instances: 3, window: time.Minute, quickKeys: true},
 	{name: "sessions", instances: 1, embedded: true, window: time.Minute, sessions: true},
 }
@@ -169,6 +173,16 @@ func run(ctx context.Context, s settings, total *totals) error {
 			defer os.RemoveAll(filepath.Dir(quick))
 			wanted[n].binary = quick
 		}
+		if wanted[n].clocks {
+			directory, err := os.MkdirTemp("", "authserver-clocks-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(directory)
+			if wanted[n].binary, err = withClocks("..", directory); err != nil {
+				return err
+			}
+		}
 	}
 	batches := make(chan batch)
 	var failed error
@@ -211,7 +225,7 @@ func (s settings) over(ctx context.Context, found *results) bool {
 }
 
 func runBatch(ctx context.Context, s settings, b batch, found *results) error {
-	if b.scenario.binary != "" {
+	if b.scenario.quickKeys && b.scenario.binary != "" {
 		s.binary = b.scenario.binary
 	}
 	for len(b.seeds) > 0 && !s.over(ctx, found) {

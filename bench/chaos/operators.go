@@ -38,7 +38,7 @@ func (i *instance) operator(path string, body, into any) int {
 
 // adminClient reaches the socket in an instance's data directory.
 func adminClient(data string) *http.Client {
-	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &http.Client{Timeout: longestCall, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(data, "admin.sock"))
 	}}}
 }
@@ -95,13 +95,23 @@ func (p *person) operate() {
 		p.history.violation(10, "an operator's %s was answered with %d", path, status)
 	}
 	p.history.ending(e)
-	if e.Session != "" || e.Client == "" && e.Key == "" {
+	if e.Key == "" {
 		p.lookAfter()
 	}
 }
 
-// lookAfter introspects what is left of the person's grants after they were ended.
+// lookAfter shows what is left of the person's grants after they were ended: the
+// present one everywhere, for instances learn of it one after the other.
 func (p *person) lookAfter() {
+	first := p.any()
+	for n := range p.world.instances {
+		i := p.world.instances[(first.number+n)%len(p.world.instances)]
+		if i.avoided.Load() {
+			continue
+		}
+		p.introspectAt(i, p.grant, introspectAccess, p.anyAccess(), 0)
+		p.presentTo(i, p.tokens[len(p.tokens)-1], false)
+	}
 	for _, one := range p.past {
 		p.introspect(one.grant, introspectAccess, one.access, 0)
 	}

@@ -242,8 +242,15 @@ func (p *person) forget() {
 	p.code, p.tokens, p.access, p.dead = code{}, nil, nil, false
 }
 
-// any is an instance, whether it is up or not.
-func (p *person) any() *instance { return p.world.instances[p.dice.IntN(len(p.world.instances))] }
+// any is an instance, whether it is up or not, but for one whose clock is wrong.
+func (p *person) any() *instance {
+	all := p.world.instances
+	for n := p.dice.IntN(len(all)); ; n++ {
+		if i := all[n%len(all)]; !i.avoided.Load() {
+			return i
+		}
+	}
+}
 
 // signIn begins a grant, by a page and a code or by a password. What becomes of an
 // unanswered sign-in nobody knows or needs to.
@@ -310,13 +317,19 @@ func identity(refreshToken string) string {
 	return base64.RawURLEncoding.EncodeToString(hash[:12])
 }
 
-// patience is how long a client repeats a request that is not answered.
-const patience = 25 * time.Second
+// patience is how long a client repeats a request that is not answered. Sentinel takes
+// its time, and twice `failover-timeout` more where its first try fails.
+func (w *world) patience() time.Duration {
+	if w.scenario.sentinel {
+		return 90 * time.Second
+	}
+	return 25 * time.Second
+}
 
 // keepRefreshing repeats a refresh with the same token until there is an answer, as
 // clients do. Lost says that the first answer gets lost on its way.
 func (p *person) keepRefreshing(ctx context.Context, t token, lost bool) {
-	for began := time.Now(); time.Since(began) < patience; {
+	for began := time.Now(); time.Since(began) < p.world.patience(); {
 		switch p.present(t, lost) {
 		case ok:
 			return
@@ -330,7 +343,7 @@ func (p *person) keepRefreshing(ctx context.Context, t token, lost bool) {
 		}
 		pause()
 	}
-	p.history.violation(4, "nobody answers grant %d for %s", p.grant, patience)
+	p.history.violation(4, "nobody answers grant %d for %s", p.grant, p.world.patience())
 }
 
 func pause() { time.Sleep(30 * time.Millisecond) }
@@ -378,7 +391,11 @@ func (p *person) remember(a answer) {
 }
 
 func (p *person) introspect(grant int, k kind, raw string, generation int) {
-	h, i := p.history, p.any()
+	p.introspectAt(p.any(), grant, k, raw, generation)
+}
+
+func (p *person) introspectAt(i *instance, grant int, k kind, raw string, generation int) {
+	h := p.history
 	c := call{Grant: grant, Kind: k, Generation: generation, Instance: i.number, Start: h.now(), Outcome: unknown}
 	if k == introspectAccess {
 		c.Key = keyOf(raw)

@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,9 +25,11 @@ type world struct {
 	scenario     scenario
 	installation *process.Installation
 	instances    []*instance
-	redis        *redis                // nil with the embedded store
+	redis        *redis                // nil with the embedded store and behind Sentinel
+	sentinels    *sentinels            // nil but behind Sentinel
 	verifiers    [2]*verifier.Verifier // rejecting and accepting
 	stopVerifier context.CancelFunc
+	timepiece    *timepiece // nil where clocks are right
 	client       *http.Client
 	storeTrouble atomic.Int32 // faults of the store that are being made
 
@@ -38,6 +38,9 @@ type world struct {
 	last      *history // of this world
 	dropped   int      // answers of Redis that were lost before the last history ended
 }
+
+// longestCall is how long people and operators wait for an answer, at most.
+const longestCall = 5 * time.Second
 
 // otherClient is a second application.
 const otherClient = "other"
@@ -59,7 +62,10 @@ type instance struct {
 	directory   string
 	binary      string
 	admin       *http.Client
-	proxy       *proxy // nil with the embedded store
+	proxy       *proxy // nil where there is no single Redis
+
+	clock   clock // empty where clocks are right
+	avoided atomic.Bool
 
 	mu      sync.Mutex
 	process *process.Process // nil while it is down
@@ -75,17 +81,27 @@ func newWorld(binary string, people int, scenario scenario, dice *rand.Rand) (w 
 			w.close()
 		}
 	}()
-	if !scenario.embedded {
-		if w.redis, err = startRedis(); err != nil {
-			return w, err
-		}
+	more := ""
+	if scenario.clocks {
+		more = fmt.Sprintf(", access: %s", accessLife)
+	}
+	durability := ""
+	switch {
+	case scenario.sentinel:
+		durability = "durability: replicated\n"
+		w.sentinels, err = startSentinels()
+	case !scenario.embedded:
+		w.redis, err = startRedis()
+	}
+	if err != nil {
+		return w, err
 	}
 	if w.installation, err = process.Install(binary, process.Options{
 		People: people,
 		Clients: fmt.Sprintf("{client_id: %s, client_secret: %s, redirect_uris: [%s], skip_consent: true, "+
 			"grant_types: [authorization_code, password, refresh_token], scope: \"orders:read\"}", otherClient, process.Secret, process.RedirectURI),
-		More: fmt.Sprintf("tokens: {retry_window: %s}\nlog: {level: %s}\nkeys: {algorithms: [ES256], cache_for: 1s, publish_before: %s}\n",
-			scenario.window, scenario.level(), w.publishBefore()),
+		More: durability + fmt.Sprintf("tokens: {retry_window: %s%s}\nlog: {level: %s}\nkeys: {algorithms: [ES256], cache_for: 1s, publish_before: %s}\n",
+			scenario.window, more, scenario.level(), w.publishBefore()),
 	}); err != nil {
 		return w, err
 	}
@@ -99,7 +115,10 @@ func newWorld(binary string, people int, scenario scenario, dice *rand.Rand) (w 
 		i.admin = adminClient(filepath.Join(i.directory, fmt.Sprintf("data%d", number)))
 		i.environment = []string{"AUTHSERVER_LISTEN=localhost:" + i.port, fmt.Sprintf("AUTHSERVER_DATA=data%d", number),
 			"AUTHSERVER_MASTER_KEY_FILE=master.key"}
-		if !scenario.embedded {
+		switch {
+		case w.sentinels != nil:
+			i.environment = append(i.environment, "AUTHSERVER_STORE="+w.sentinels.url())
+		case w.redis != nil:
 			seed := dice.Uint64()
 			mine := rand.New(rand.NewPCG(seed, 0))
 			if i.proxy, err = newProxy("127.0.0.1:"+w.redis.port, mine.IntN); err != nil {
@@ -107,8 +126,20 @@ func newWorld(binary string, people int, scenario scenario, dice *rand.Rand) (w 
 			}
 			i.environment = append(i.environment, "AUTHSERVER_STORE=redis://127.0.0.1:"+i.proxy.Port)
 		}
+		if scenario.clocks {
+			i.binary, i.clock = scenario.binary, clock(filepath.Join(i.directory, fmt.Sprint("clock", number)))
+			if err := i.clock.set(0); err != nil {
+				return w, err
+			}
+			i.environment = append(i.environment, clockFile+"="+string(i.clock))
+		}
 		w.instances = append(w.instances, i)
 		if err := i.start(); err != nil {
+			return w, err
+		}
+	}
+	if scenario.clocks {
+		if err := w.newTimepiece(); err != nil {
 			return w, err
 		}
 	}
@@ -154,6 +185,9 @@ func (w *world) close() {
 	if w.redis != nil {
 		w.redis.end()
 	}
+	if w.sentinels != nil {
+		w.sentinels.end()
+	}
 	if w.installation != nil {
 		w.installation.Remove()
 	}
@@ -175,6 +209,11 @@ func (w *world) droppedSince() int {
 func (w *world) heal(h *history) error {
 	if w.redis != nil {
 		if err := w.redis.heal(); err != nil {
+			return err
+		}
+	}
+	if w.sentinels != nil {
+		if err := w.sentinels.heal(); err != nil {
 			return err
 		}
 	}
@@ -279,77 +318,6 @@ func (i *instance) up() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.process != nil && !i.stopped
-}
-
-// redis is a redis-server that fsyncs each write, on a port and a directory that it
-// keeps over restarts.
-type redis struct {
-	port, directory string
-	mu              sync.Mutex
-	process         *process.Process
-}
-
-func startRedis() (*redis, error) {
-	port, err := process.FreePort()
-	if err != nil {
-		return nil, err
-	}
-	directory, err := os.MkdirTemp("", "authserver-chaos-redis-")
-	if err != nil {
-		return nil, err
-	}
-	r := &redis{port: port, directory: directory}
-	return r, r.start()
-}
-
-func (r *redis) start() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.process != nil {
-		return nil
-	}
-	p, err := process.StartApart(r.directory, nil, io.Discard, "redis-server", append([]string{"--port", r.port, "--bind", "127.0.0.1",
-		"--dir", r.directory, "--save", ""}, process.Always...)...)
-	if err != nil {
-		return err
-	}
-	r.process = p
-	return process.AwaitPort(r.port)
-}
-
-func (r *redis) kill() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.process != nil {
-		r.process.Kill()
-		r.process = nil
-	}
-}
-
-func (r *redis) end() { r.kill(); os.RemoveAll(r.directory) }
-
-// tell sends one command.
-func (r *redis) tell(command string) error {
-	connection, err := net.DialTimeout("tcp", "127.0.0.1:"+r.port, time.Second)
-	if err != nil {
-		return err
-	}
-	defer connection.Close()
-	connection.SetDeadline(time.Now().Add(2 * time.Second))
-	fmt.Fprintf(connection, "%s\r\n", command)
-	answer := make([]byte, 256)
-	n, err := connection.Read(answer)
-	if err == nil && strings.HasPrefix(string(answer[:n]), "-") {
-		err = fmt.Errorf("%s: %s", command, answer[:n])
-	}
-	return err
-}
-
-func (r *redis) heal() error {
-	if err := r.start(); err != nil {
-		return err
-	}
-	return errors.Join(r.tell("CONFIG SET maxmemory 0"), r.tell("CONFIG SET min-replicas-to-write 0"))
 }
 
 // mostMemory is more than an instance needs for a few people, with their passwords hashed.
