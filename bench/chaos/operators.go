@@ -317,6 +317,23 @@ func (p *person) verifies(access string) {
 	}
 }
 
+// verifiable checks that verifiers decide about a token when the trouble is over: one that
+// never fetched a key or the feed again would break nothing else (I7).
+func (p *person) verifiable(ctx context.Context, access string) {
+	for _, v := range p.world.verifiers {
+		p.history.watched(7)
+		var err error
+		for began := time.Now(); time.Since(began) < 30*time.Second && ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+			if _, err = v.Verify(ctx, access); !errors.Is(err, verifier.ErrUnavailable) {
+				break
+			}
+		}
+		if errors.Is(err, verifier.ErrUnavailable) && ctx.Err() == nil {
+			p.history.violation(7, "30 s after the trouble a verifier still cannot say whether a token is good: %v", err)
+		}
+	}
+}
+
 // sessionOf is the session that a token belongs to.
 func sessionOf(access string) string {
 	var claims struct {

@@ -440,6 +440,7 @@ func (p *person) settle(ctx context.Context) {
 	for _, one := range p.past {
 		p.introspect(one.grant, introspectAccess, one.access, 0)
 	}
+	p.verifiable(ctx, p.access[len(p.access)-1])
 	for range 3 {
 		p.verify(ctx, p.grant, p.anyAccess())
 	}
