@@ -134,8 +134,8 @@ func startFloor(s settings) (*contender, error) {
 		return nil, err
 	}
 	c.server = &oauth.Server{
-		Endpoints: oauth.Endpoints{Token: "/signed", Introspect: "/introspect", JWKS: "/fixed", Metadata: "/fixed", Opaque: true},
-		Hosts:     []string{"127.0.0.1:" + port}, ClientID: process.ClientID, Secret: process.Secret,
+		Endpoints: oauth.Endpoints{Token: "/token", Introspect: "/introspect", JWKS: "/fixed", Metadata: "/fixed", Authorize: "/authorize", Scope: ours.Scope, Opaque: true},
+		Hosts:     []string{"127.0.0.1:" + port}, ClientID: process.ClientID, Secret: process.Secret, RedirectURI: process.RedirectURI,
 	}
 	return c, nil
 }

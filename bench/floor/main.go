@@ -7,6 +7,8 @@ package main
 
 import (
 	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -17,6 +19,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -30,18 +33,29 @@ if present and #present ~= #ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', 3600000)
 return 1`)
 
+// exchange is as much as the exchange of a code does in Redis: two records are made if
+// they are not there, the grant goes to an index, and five records are read.
+var exchange = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) + redis.call('EXISTS', KEYS[2]) > 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', 3600000)
+redis.call('SET', KEYS[2], ARGV[2], 'PX', 3600000)
+redis.call('ZADD', KEYS[3], 'GT', 3600000, KEYS[2])
+redis.call('PEXPIRE', KEYS[3], 3600000)
+return redis.call('MGET', KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7])`)
+
 type floor struct {
 	ecdsa   *ecdsa.PrivateKey
 	ed25519 ed25519.PrivateKey
 	redis   *redis.Client
 	input   []byte // as long as a token's signing input
 	payload string // as long as a token without its signature
+	codes   cipher.AEAD
 	checks  struct{ ecdsa, ed25519 []byte }
 }
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:9000", "where to serve")
-	address := flag.String("redis", "", "host:port of a Redis for /refresh, /flow and /introspect")
+	address := flag.String("redis", "", "host:port of a Redis for all but client credentials")
 	flag.Parse()
 	f := &floor{input: make([]byte, 450), payload: base64.RawURLEncoding.EncodeToString(make([]byte, 340))}
 	var err error
@@ -52,11 +66,19 @@ func main() {
 		log.Fatal(err)
 	}
 	f.checks.ecdsa, f.checks.ed25519 = f.es256(), f.eddsa()
+	block, err := aes.NewCipher(f.input[:32])
+	if err != nil {
+		log.Fatal(err)
+	}
+	if f.codes, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+		log.Fatal(err)
+	}
 	if *address != "" {
 		f.redis = redis.NewClient(&redis.Options{Addr: *address, DisableIdentity: true})
 	}
 	http.HandleFunc("GET /fixed", f.fixed)
-	http.HandleFunc("POST /signed", f.signed)
+	http.HandleFunc("POST /token", f.token)
+	http.HandleFunc("GET /authorize", f.authorize)
 	http.HandleFunc("POST /refresh", f.refresh)
 	http.HandleFunc("POST /introspect", f.introspect)
 	log.Fatal(http.ListenAndServe(*listen, nil))
@@ -87,10 +109,41 @@ func make1K() []byte {
 	return b
 }
 
-// signed is one ES256 signature.
-func (f *floor) signed(w http.ResponseWriter, r *http.Request) {
-	io.Copy(io.Discard, r.Body)
-	answer(w, f.response(f.es256(), nil))
+// token is one ES256 signature; where it is for a code, two and an Ed25519 one, after one
+// script.
+func (f *floor) token(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	form, err := url.ParseQuery(string(body))
+	if err != nil || form.Get("code") == "" {
+		answer(w, f.response(f.es256(), nil, nil))
+		return
+	}
+	sealed, err := base64.RawURLEncoding.DecodeString(form.Get("code"))
+	if err == nil {
+		_, err = f.codes.Open(nil, nil, sealed, nil)
+	}
+	if err == nil {
+		id := "floor:" + form.Get("code")[:32]
+		err = exchange.Run(r.Context(), f.redis, []string{id + "s", id + "g", "floor:index", "floor:1", "floor:2", "floor:3", "floor:4"}, f.payload[:40], f.payload[:190]).Err()
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	answer(w, f.response(f.es256(), f.eddsa(), f.es256()))
+}
+
+// authorize is one question to Redis and a code of 150 bytes, sealed.
+func (f *floor) authorize(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	if err := f.redis.MGet(r.Context(), "floor:1", "floor:2", "floor:3", "floor:4").Err(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	code := base64.RawURLEncoding.EncodeToString(f.codes.Seal(nil, nil, f.input[:150], nil))
+	w.Header().Set("Location", query.Get("redirect_uri")+"?"+url.Values{"code": {code}, "state": {query.Get("state")}}.Encode())
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 // refresh is one Ed25519 check, one script, one ES256 and one Ed25519 signature.
@@ -105,7 +158,7 @@ func (f *floor) refresh(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	answer(w, f.response(f.es256(), f.eddsa()))
+	answer(w, f.response(f.es256(), f.eddsa(), nil))
 }
 
 // introspect is one ES256 check and one question to Redis.
@@ -123,10 +176,13 @@ func (f *floor) introspect(w http.ResponseWriter, r *http.Request) {
 	answer(w, []byte(`{"active":true,"client_id":"web","padding":"`+f.payload[:300]+`"}`))
 }
 
-func (f *floor) response(access, refresh []byte) []byte {
+func (f *floor) response(access, refresh, id []byte) []byte {
 	more := ""
 	if refresh != nil {
 		more = `,"refresh_token":"` + f.payload + "." + base64.RawURLEncoding.EncodeToString(refresh) + `"`
+	}
+	if id != nil {
+		more += `,"id_token":"` + f.payload + "." + base64.RawURLEncoding.EncodeToString(id) + `"`
 	}
 	return []byte(`{"access_token":"` + f.payload + "." + base64.RawURLEncoding.EncodeToString(access) + `","token_type":"Bearer","expires_in":600` + more + `}`)
 }
