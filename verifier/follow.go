@@ -195,7 +195,8 @@ func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer
 	return io.ErrUnexpectedEOF
 }
 
-// load takes a snapshot of all live revocations.
+// load takes a snapshot of all live revocations. A server that hangs is given up sooner
+// than a large one that is on its way.
 func (f *follower) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
 	defer cancel()
@@ -206,7 +207,13 @@ func (f *follower) load(ctx context.Context) error {
 	request.Header.Set("Accept", "application/json")
 	client := *f.source.client
 	client.Timeout = 0 // snapshotTime bounds it
-	body, _, err := (&source{config: f.source.config, client: &client}).do(request, feed.MaxSnapshot)
+	hung := time.AfterFunc(requestTimeout, cancel)
+	response, err := client.Do(request)
+	hung.Stop()
+	if err != nil {
+		return err
+	}
+	body, err := readAnswer(request.URL, response, feed.MaxSnapshot)
 	if err != nil {
 		return err
 	}

@@ -135,3 +135,33 @@ func TestHungInstance(t *testing.T) {
 		})
 	}
 }
+
+// A snapshot that a hung instance does not begin to send is asked for again soon.
+func TestHungSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := &answers{status: 200, body: publish(t, "a"), maxAge: "max-age=600"}
+		var asked atomic.Int64
+		_, err := New(t.Context(), Config{Issuer: "https://auth.example.com", Audience: "https://api.example.com",
+			JWKSURI: "https://auth.example.com/keys", RevocationsURI: "https://auth.example.com/revocations", Logger: slog.New(slog.DiscardHandler),
+			HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path == "/keys" {
+					return issuer.RoundTrip(r)
+				}
+				asked.Add(1)
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(requestTimeout + firstPause + time.Millisecond)
+		synctest.Wait()
+		if n := asked.Load(); n != 2 {
+			t.Errorf("asked for %d times in 5 s, want twice", n)
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

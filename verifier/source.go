@@ -146,15 +146,21 @@ func (s *source) do(request *http.Request, limit int64) ([]byte, http.Header, er
 	if err != nil {
 		return nil, nil, err
 	}
+	body, err := readAnswer(request.URL, response, limit)
+	return body, response.Header, err
+}
+
+// readAnswer returns the body of a good answer.
+func readAnswer(from *url.URL, response *http.Response, limit int64) ([]byte, error) {
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s answered %s", request.URL, response.Status)
+		return nil, fmt.Errorf("%s answered %s", from, response.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err == nil && int64(len(body)) > limit {
-		err = fmt.Errorf("%s answered more than %d bytes", request.URL, limit)
+		err = fmt.Errorf("%s answered more than %d bytes", from, limit)
 	}
-	return body, response.Header, err
+	return body, err
 }
 
 // authenticate adds this API's credentials, if it has any (RFC 6749 §2.3.1, RFC 6750 §2.1).
