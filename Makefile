@@ -97,9 +97,9 @@ vulnerabilities:
 simulate:
 	AUTHSERVER_TEST_HISTORIES=12000 go test ./keys -run TestNoHistoryBreaksAPromise -v -timeout 1h
 
-# statistics draws a million authorization codes, and a million ids of grants.
+# statistics draws a million authorization codes and ids of grants, and revokes a million tokens.
 statistics:
-	AUTHSERVER_TEST_SAMPLE=1000000 go test -count=1 -v -run 'TestAttackAC09|TestAttackRT23' ./authserver
+	AUTHSERVER_TEST_SAMPLE=1000000 go test -count=1 -v -run 'TestAttackAC09|TestAttackRT23|TestExpire' ./authserver ./internal/feed
 
 clean:
 	rm -rf bin .cache

@@ -1,14 +1,20 @@
 package authserver
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"authserver/keys"
 	"authserver/store"
@@ -150,4 +156,100 @@ func TestAttackRT23(t *testing.T) {
 		}
 	}
 	t.Logf("%d, all different; the bit that is furthest off is so by %.2f standard deviations", sample, most)
+}
+
+// asked is a store that counts what is asked of it, but for the keys.
+type asked struct {
+	store.Store
+	gets, adds *atomic.Int64
+}
+
+func (a asked) Get(ctx context.Context, names ...string) ([]store.Record, error) {
+	if !strings.HasPrefix(names[0], "keys") { // the key manager asks when it likes
+		a.gets.Add(1)
+	}
+	return a.Store.Get(ctx, names...)
+}
+
+func (a asked) Add(ctx context.Context, name string, n int64, window time.Duration) (int64, error) {
+	a.adds.Add(1)
+	return a.Store.Add(ctx, name, n, window)
+}
+
+// ATTACKS BF-06: whoever there is or not, a refused password costs one hash and as many
+// questions to the store, and the refusal is the same.
+func TestAttackBF06(t *testing.T) {
+	opened, err := boltstore.Open(t.TempDir() + "/store.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	var gets, adds atomic.Int64
+	s := insideServer(t, asked{opened, &gets, &adds}, keys.MasterKey{})
+	s.clients.configured["web"].grantTypes = []string{"password"}
+	for name, disabled := range map[string]bool{"known": false, "disabled": true} {
+		if err := PutUser(t.Context(), s.store, name+"-1", name, testHash, disabled); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.addUser(t.Context(), newUser{subject: "passkey-1", username: "passkey"}); err != nil { // has no password
+		t.Fatal(err)
+	}
+	s.users.configured["configured-1"] = configuredUser{user: user{subject: "configured-1", username: "configured", hash: testHash}}
+	s.users.names["configured"] = "configured-1"
+	refusal := func(username string) string {
+		gets.Store(0)
+		adds.Store(0)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, tokenRequestFor(t, strings.NewReader(url.Values{"grant_type": {"password"}, "username": {username}, "password": {"wrong"}}.Encode())))
+		w.Header().Del("Date")
+		return fmt.Sprint(w.Code, w.Header(), w.Body, " after ", gets.Load(), " reads and ", adds.Load(), " counts")
+	}
+	for _, full := range []bool{false, true} { // where no hash can be made, who needs none would be told something else
+		want := ""
+		for range cap(s.passwords.queue) {
+			if full {
+				s.passwords.queue <- struct{}{}
+			}
+		}
+		for _, username := range []string{"known", "disabled", "passkey", "configured", "unknown", "another"} {
+			found := refusal(username)
+			if want == "" {
+				want = found
+			}
+			if found != want || strings.HasPrefix(found, "503") != full {
+				t.Errorf("%s, no place for a hash: %t\n%s\nwant %s", username, full, found, want)
+			}
+		}
+	}
+}
+
+// ATTACKS CA-28: a client's secret has 256 random bits and is stored as SHA-256: a client
+// that shows it waits for no password's hash, however many there are.
+func TestAttackCA28(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	c, secret, err := s.addClient(t.Context(), Client{ClientID: "machine", GrantTypes: []string{"client_credentials"}}, store.Forever)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random, err := decodeSealed(secret)
+	hash := sha256.Sum256([]byte(secret))
+	if err != nil || len(random) != 32 || len(c.Secrets) != 1 || !bytes.Equal(c.Secrets[0].Hash, hash[:]) {
+		t.Errorf("the secret has %d bytes (%v), stored are %+v", len(random), err, c.Secrets)
+	}
+	for range cap(s.passwords.turns) {
+		s.passwords.turns <- struct{}{}
+	}
+	for range cap(s.passwords.queue) {
+		s.passwords.queue <- struct{}{}
+	}
+	for shown, want := range map[string]int{secret: http.StatusOK, secret + "x": http.StatusUnauthorized} {
+		w := httptest.NewRecorder()
+		r := tokenRequestFor(t, strings.NewReader("grant_type=client_credentials"))
+		r.SetBasicAuth("machine", shown)
+		s.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%d %s, want %d", w.Code, w.Body, want)
+		}
+	}
 }

@@ -1,7 +1,9 @@
 package authserver
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -62,5 +64,141 @@ func TestOutboundRequests(t *testing.T) {
 	open.client.Timeout = 100 * time.Millisecond
 	if _, err := open.post(t.Context(), hanging.URL, ""); err == nil {
 		t.Error("a server that does not answer has answered")
+	}
+}
+
+// names answers questions for the addresses of whatever name, in turn, and makes it the resolver
+// of this process until the test ends.
+func names(t *testing.T, answers ...string) {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		buffer := make([]byte, 512)
+		for asked := 0; ; {
+			n, from, err := server.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			end := 12 // RFC 1035 §4.1: the question follows the header
+			for end < n && buffer[end] != 0 {
+				end += 1 + int(buffer[end])
+			}
+			if end += 5; end > n {
+				continue
+			}
+			answer := append([]byte{buffer[0], buffer[1], 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, buffer[12:end]...)
+			if buffer[end-3] == 1 { // A
+				ip := netip.MustParseAddr(answers[min(asked, len(answers)-1)]).As4()
+				asked++
+				answer[7] = 1
+				answer = append(append(answer, 0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4), ip[:]...) // with a TTL of 0
+			}
+			server.WriteTo(answer, from)
+		}
+	}()
+	before := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+	t.Cleanup(func() {
+		net.DefaultResolver = before
+		server.Close()
+		<-served
+	})
+}
+
+// ATTACKS SS-03: a name that changes its address between two requests, or after it was
+// judged, gains nothing: what is judged is what is dialled.
+func TestAttackSS03(t *testing.T) {
+	var reached atomic.Int64
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer target.Close()
+	_, port, err := net.SplitHostPort(target.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://rebind.example:" + port
+	names(t, "127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.2")
+	o := newOutbound([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")})
+	for turn, allowed := range []bool{true, false, true, false} {
+		_, err := o.post(t.Context(), url, "")
+		if allowed && err != nil || !allowed && !errors.Is(err, errInward) {
+			t.Errorf("turn %d: %v", turn, err)
+		}
+	}
+	if reached.Load() != 2 {
+		t.Errorf("reached %d times", reached.Load())
+	}
+}
+
+// ATTACKS SS-06, SS-07: of an answer the status is read and nothing else, so that none is
+// too long and none is told to anybody; headers are bounded, and so is the time.
+func TestAttackSS06(t *testing.T) {
+	written := make(chan int64, 1)
+	var mode atomic.Value
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch mode.Load() {
+		case "endless":
+			w.Header().Set("Content-Encoding", "gzip")
+			w.WriteHeader(http.StatusInternalServerError)
+			var total int64
+			for chunk := []byte(strings.Repeat("internal-secret ", 4096)); ; {
+				n, err := w.Write(chunk)
+				if total += int64(n); err != nil || total > 1<<30 {
+					written <- total
+					return
+				}
+			}
+		case "headers":
+			for i := range 1000 {
+				w.Header().Set(fmt.Sprintf("X-%d", i), "internal-secret, again and again")
+			}
+		case "slow":
+			connection, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				return
+			}
+			defer connection.Close()
+			for err == nil && r.Context().Err() == nil {
+				if _, err = connection.Write([]byte("H")); err == nil {
+					time.Sleep(20 * time.Millisecond)
+				}
+			}
+		}
+	}))
+	defer target.Close()
+	o := newOutbound([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	mode.Store("endless")
+	if status, err := o.post(t.Context(), target.URL, ""); status != http.StatusInternalServerError || err != nil {
+		t.Errorf("an endless body: %d %v", status, err)
+	}
+	if total := <-written; total >= 1<<30 {
+		t.Errorf("%d bytes of the body were taken", total)
+	}
+	mode.Store("headers")
+	if _, err := o.post(t.Context(), target.URL, ""); err == nil || strings.Contains(err.Error(), "internal-secret") {
+		t.Errorf("many headers: %v", err)
+	}
+	mode.Store("slow")
+	if o.client.Timeout <= 0 || o.client.Timeout > 5*time.Second {
+		t.Errorf("a request may take %s", o.client.Timeout)
+	}
+	o.client.Timeout = 200 * time.Millisecond
+	if _, err := o.post(t.Context(), target.URL, ""); err == nil {
+		t.Error("an answer that comes byte by byte was waited for")
+	}
+}
+
+// ATTACKS SS-08: no proxy of the environment is asked to go where the server must not.
+func TestAttackSS08(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+	if newOutbound(nil).client.Transport.(*http.Transport).Proxy != nil {
+		t.Error("requests go through a proxy, which is judged in place of their address")
 	}
 }

@@ -197,6 +197,5 @@ func (s *Server) removeUser(ctx context.Context, u user, reason string) error {
 	if err != nil {
 		return unavailable(fmt.Errorf("removing a username: %w", err))
 	}
-	s.users.subjects.forget(foldUsername(u.username))
 	return s.eraseUser(ctx, u.subject)
 }

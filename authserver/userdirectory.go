@@ -34,7 +34,6 @@ type userDirectory struct {
 	store      store.Store
 	notBefore  func() int64
 	lookups    *remembered[knownUser] // by subject
-	subjects   *remembered[string]    // of stored users, by folded username
 }
 
 type configuredUser struct {
@@ -59,7 +58,7 @@ func newUserDirectory(configured []User, clients []Client, s store.Store, notBef
 		store:      s,
 		notBefore:  notBefore,
 	}
-	d.lookups, d.subjects = remember(d.load), remember(d.loadName)
+	d.lookups = remember(d.load)
 	for _, c := range clients {
 		d.clients[c.ClientID] = true
 	}
@@ -103,20 +102,25 @@ func (k knownUser) active() (user, error) {
 	return k.user, nil
 }
 
-// byName is bySubject for a username in any spelling.
+// byName is bySubject for a username in any spelling. The store is asked for everybody
+// alike, also for who is remembered, configured or unknown, so that all take as long
+// (ATTACKS BF-06).
 func (d *userDirectory) byName(ctx context.Context, username string) (user, error) {
 	name := foldUsername(username)
-	subject := d.names[name]
-	if subject == "" {
-		found, exists, err := d.subjects.get(ctx, name)
-		if err != nil {
-			return user{}, unavailable(fmt.Errorf("looking up a username: %w", err))
-		}
-		if subject = found; !exists {
-			subject = "nobody" // asked for all the same, so that unknown names take as long
-		}
+	subject, exists, err := d.loadName(ctx, name)
+	if err != nil {
+		return user{}, unavailable(fmt.Errorf("looking up a username: %w", err))
 	}
-	u, err := d.bySubject(ctx, subject)
+	if configured := d.names[name]; configured != "" {
+		subject = configured
+	} else if !exists {
+		subject = "nobody"
+	}
+	known, _, err := d.load(ctx, subject)
+	if err != nil {
+		return user{}, unavailable(fmt.Errorf("looking up a user: %w", err))
+	}
+	u, err := known.active()
 	if err == nil && foldUsername(u.username) != name {
 		return user{}, fmt.Errorf("%w: he is unknown", errNoUser)
 	}

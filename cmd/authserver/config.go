@@ -37,6 +37,7 @@ type config struct {
 	StoreCAFile       string                `yaml:"store_ca_file"`
 	StoreCertFile     string                `yaml:"store_cert_file"`
 	StoreKeyFile      string                `yaml:"store_key_file"`
+	InsecureStore     bool                  `yaml:"insecure_store"`
 	Durability        string                `yaml:"durability"`
 	MasterKey         string                `yaml:"master_key"`
 	MasterKeyFile     string                `yaml:"master_key_file"`

@@ -18,7 +18,8 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if err != nil { // loadConfig has checked it; the files may have changed since
 		return nil, fmt.Errorf("%s: %w", key, err)
 	}
-	opened, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store, Password: config.StorePassword, TLSConfig: tls, Durability: config.Durability, Logger: log})
+	opened, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store, Password: config.StorePassword, TLSConfig: tls, Durability: config.Durability,
+		InsecureCleartext: config.InsecureStore, Logger: log})
 	if err != nil {
 		return nil, withHint(err, "check the key store; see docs/operating.md for how to set up Redis")
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -142,7 +141,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 		if err != nil {
 			return err
 		}
-		public.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get}
+		public.TLSConfig = certificate.config()
 	}
 	stop, err := serveAdmin(config, server, log)
 	if err != nil {

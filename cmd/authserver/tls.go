@@ -23,6 +23,22 @@ type certificate struct {
 	checked time.Time
 }
 
+// config is RFC 9325 (BCP 195): TLS 1.2 with the suites of §4.2, which are forward secret
+// and authenticated, or TLS 1.3; no renegotiation, which the standard library's servers
+// do not know. All resumption is of this one issuer's sessions, and no client is
+// authenticated by them.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+		GetCertificate: c.get,
+	}
+}
+
 type fileState struct {
 	changed time.Time
 	size    int64

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,10 +76,46 @@ func TestTLSReload(t *testing.T) {
 	wait("the broken pair was not noticed", func() bool { return serial() == 1 && strings.Contains(p.text(), "could not be reloaded") })
 	writeCertificate(t, directory, 2)
 	wait("the new certificate is not used", func() bool { return serial() == 2 })
-	if _, err := tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
-		t.Error("TLS 1.1 was accepted")
-	}
 	fails(t, t.TempDir(), append(on(freePort(t)), "AUTHSERVER_ISSUER=https://localhost", "AUTHSERVER_TLS_CERT_FILE=/nowhere", "AUTHSERVER_TLS_KEY_FILE=/nowhere"), "cert_file holds the certificate", "serve")
+}
+
+// ATTACKS MT-07: no handshake below TLS 1.2, nor with a suite that is not forward secret
+// and authenticated; no renegotiation.
+func TestAttackMT07(t *testing.T) {
+	directory, port := t.TempDir(), freePort(t)
+	writeCertificate(t, directory, 1)
+	start(t, directory, "https://localhost:"+port, append(on(port), "AUTHSERVER_ISSUER=https://localhost:"+port,
+		"AUTHSERVER_TLS_CERT_FILE="+filepath.Join(directory, "tls.crt"), "AUTHSERVER_TLS_KEY_FILE="+filepath.Join(directory, "tls.key")), "serve")
+	dial := func(version uint16, suites ...uint16) (*tls.Conn, error) {
+		return tls.Dial("tcp", "localhost:"+port, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version,
+			CipherSuites: suites, Renegotiation: tls.RenegotiateFreelyAsClient})
+	}
+	for version, ok := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		connection, err := dial(version)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", tls.VersionName(version), err)
+		}
+		if err == nil {
+			connection.Close()
+		}
+	}
+	var accepted []string
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		if !slices.Contains(suite.SupportedVersions, tls.VersionTLS12) {
+			continue
+		}
+		if connection, err := dial(tls.VersionTLS12, suite.ID); err == nil {
+			accepted = append(accepted, suite.Name)
+			connection.Close()
+		}
+	}
+	slices.Sort(accepted)
+	want := []string{ // of those for a certificate with an ECDSA key
+		"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+	}
+	if !slices.Equal(accepted, want) {
+		t.Errorf("TLS 1.2 with %q, want %q", accepted, want)
+	}
 }
 
 // token verify and token inspect explain a token; user hash and version answer.

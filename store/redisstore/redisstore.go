@@ -40,6 +40,8 @@ type Options struct {
 	Prefix    string        // of all keys; "authserver:" when empty
 	Timeout   time.Duration // of one call; 500ms when zero
 	Logger    *slog.Logger  // slog.Default() when nil
+	// InsecureCleartext allows a Redis without TLS at an address of the public internet.
+	InsecureCleartext bool
 	// Durability is the least that the store has to promise: Async, Fsync or
 	// Replicated. Redis is asked what it can; when empty, that is enough.
 	Durability string
@@ -89,7 +91,10 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	config.DisableIdentity = true
 	config.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	s.client = withoutPanics(redis.NewUniversalClient(config))
-	err = s.check(ctx, config, options.Durability == Replicated, log)
+	err = checkAddresses(ctx, config, options.InsecureCleartext, log)
+	if err == nil {
+		err = s.check(ctx, config, options.Durability == Replicated, log)
+	}
 	if err == nil {
 		err = s.require(options.Durability)
 	}
@@ -173,9 +178,6 @@ func (s *Store) Durability() string {
 func (s *Store) check(ctx context.Context, options *redis.UniversalOptions, replicated bool, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if local := loopback(options.Addrs); !local && options.TLSConfig == nil {
-		log.Warn("the connection to Redis is not encrypted: use rediss://, or a network that nobody else is on")
-	}
 	if options.MasterName != "" && !replicated {
 		s.lack(log, "Redis replicates after it has acknowledged: a failover can lose the last writes; see durability: replicated")
 	}
@@ -257,6 +259,39 @@ func parseInfo(text string) map[string]string {
 		}
 	}
 	return info
+}
+
+// checkAddresses refuses a Redis to which everything would go over the public internet
+// for all to read, and to write; on another network it warns (ATTACKS OP-06).
+func checkAddresses(ctx context.Context, options *redis.UniversalOptions, allowed bool, log *slog.Logger) error {
+	if loopback(options.Addrs) {
+		return nil
+	}
+	if options.Password == "" && (options.TLSConfig == nil || len(options.TLSConfig.Certificates) == 0) {
+		log.Warn("Redis asks nobody for a password: whoever reaches it is who this server trusts; set one, or let it ask for a certificate")
+	}
+	if options.TLSConfig != nil {
+		return nil
+	}
+	for _, addr := range options.Addrs {
+		host, _, _ := net.SplitHostPort(addr)
+		// A name that does not resolve is the driver's to complain about.
+		ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		for _, ip := range ips {
+			if public(ip) && !allowed {
+				return fmt.Errorf("%s is %s, an address of the public internet, and the connection would not be encrypted: use rediss://, or a private address; insecure_store: true allows it", host, ip)
+			}
+		}
+	}
+	log.Warn("the connection to Redis is not encrypted: use rediss://, or a network that nobody else is on")
+	return nil
+}
+
+var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+
+func public(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
 }
 
 func loopback(addrs []string) bool {

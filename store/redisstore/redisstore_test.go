@@ -2,11 +2,13 @@ package redisstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -85,6 +87,43 @@ func promises(t *testing.T, url, asked, want string, refused ...string) string {
 		s.Close()
 	}
 	return log.String()
+}
+
+// ATTACKS OP-06: without TLS nothing goes over the public internet unless the operator says
+// so; on another network without TLS or password there is a warning. Nobody is connected
+// to who is refused, and who is not, is at no address here.
+func TestAttackOP06(t *testing.T) {
+	for _, test := range []struct {
+		url     string
+		allowed bool
+		refused bool
+		warns   []string
+	}{
+		{url: "redis://203.0.113.9:1", refused: true},
+		{url: "redis://user:secret@203.0.113.9:1", refused: true},
+		{url: "redis+cluster://10.0.0.1:1,203.0.113.9:1", refused: true},
+		{url: "redis+sentinel://[2001:db8::9]:1/main", refused: true},
+		{url: "redis://[::ffff:203.0.113.9]:1", refused: true},
+		{url: "redis://203.0.113.9:1", allowed: true, warns: []string{"not encrypted", "password"}},
+		{url: "redis://10.0.0.1:1", warns: []string{"not encrypted", "password"}},
+		{url: "redis://:secret@100.64.0.1:1", warns: []string{"not encrypted"}},
+		{url: "rediss://203.0.113.9:1", warns: []string{"password"}},
+		{url: "rediss://:secret@203.0.113.9:1"},
+		{url: "redis://localhost:1"}, {url: "redis://127.0.0.1:1"}, {url: "redis://[::1]:1"},
+	} {
+		var log bytes.Buffer
+		ended, cancel := context.WithCancel(t.Context())
+		cancel() // nobody is dialled
+		_, err := redisstore.Open(ended, redisstore.Options{URL: test.url, InsecureCleartext: test.allowed, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil || strings.Contains(err.Error(), "public internet") != test.refused || strings.Contains(err.Error()+log.String(), "secret@") {
+			t.Errorf("%s: %v, refused must be %t", test.url, err, test.refused)
+		}
+		for _, words := range []string{"not encrypted", "password"} {
+			if strings.Contains(log.String(), words) != slices.Contains(test.warns, words) && !test.refused {
+				t.Errorf("%s warns %q", test.url, log.String())
+			}
+		}
+	}
 }
 
 func TestURLs(t *testing.T) {
