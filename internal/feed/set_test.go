@@ -1,8 +1,8 @@
 package feed
 
 import (
-	"os"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
