@@ -22,8 +22,12 @@ type peer struct {
 }
 
 func goPeer(program string) func(port, redisPort string) (string, []string) {
-	return func(port, _ string) (string, []string) {
-		return program, []string{"-listen", "127.0.0.1:" + port, "-secret", process.Secret, "-redirect", process.RedirectURI}
+	return func(port, redisPort string) (string, []string) {
+		args := []string{"-listen", "127.0.0.1:" + port, "-secret", process.Secret, "-redirect", process.RedirectURI}
+		if redisPort != "" {
+			args = append(args, "-redis", "127.0.0.1:"+redisPort)
+		}
+		return program, args
 	}
 }
 
@@ -51,6 +55,9 @@ var peers = []peer{
 		Metadata: "/.well-known/openid-configuration", Scope: "openid offline_access",
 	}},
 	{name: "go-oauth2, in memory", needs: "gooauth2", args: goPeer("gooauth2"), password: true, endpoints: oauth.Endpoints{
+		Token: "/token", Keys: "/keys",
+	}},
+	{name: "go-oauth2, Redis everysec", needs: "gooauth2", args: goPeer("gooauth2"), redis: true, password: true, endpoints: oauth.Endpoints{
 		Token: "/token", Keys: "/keys",
 	}},
 	{name: "node-oidc-provider, in memory", needs: "node/node_modules", args: nodePeer, endpoints: nodeEndpoints},

@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 var update = flag.Bool("update", false, "write allocations.txt and instructions.txt")
@@ -39,7 +41,7 @@ func TestAllocations(t *testing.T) {
 		}
 		figures = append(figures, figure{m.name, found})
 	}
-	hold(t, "allocations.txt", "allocations", figures)
+	hold(t, "allocations.txt", "allocations", "go test ./micro -run TestAllocations -update (in bench)", figures)
 }
 
 // figure is what an operation takes.
@@ -48,8 +50,10 @@ type figure struct {
 	n    float64
 }
 
-// hold fails where a figure is a tenth more than a file says, or writes the file.
-func hold(t *testing.T, file, of string, figures []figure) {
+// hold fails where a figure is a tenth more than a file says, or writes the file, as
+// the command that it names does.
+func hold(t *testing.T, file, of, accept string, figures []figure) {
+	t.Helper()
 	before, err := read(file)
 	if err != nil {
 		t.Fatal(err)
@@ -58,9 +62,9 @@ func hold(t *testing.T, file, of string, figures []figure) {
 	for _, f := range figures {
 		fmt.Fprintf(&text, "%4.0f %s\n", f.n, f.name)
 		if allowed, known := before[f.name]; !known && !*update {
-			t.Errorf("%s takes %.0f %s, and %s does not say how many it may: run this test with -update", f.name, f.n, of, file)
+			t.Errorf("%s takes %.0f %s, and micro/%s does not say how many it may: %s", f.name, f.n, of, file, accept)
 		} else if f.n > allowed*1.1+1 && !*update {
-			t.Errorf("%s takes %.0f %s, before it was %.0f: make it take less, or accept it with -update", f.name, f.n, of, allowed)
+			t.Errorf("%s takes %.0f %s, and by micro/%s it was %.0f: make it take less, or accept it: %s; counted with %s", f.name, f.n, of, file, allowed, accept, runtime.Version())
 		}
 	}
 	if *update {
@@ -71,15 +75,26 @@ func hold(t *testing.T, file, of string, figures []figure) {
 }
 
 // allocations counts those of one call. Others in the process allocate as well, now
-// and then, so the least of several counts is the call's own.
+// and then, so the least of several counts is the call's own. On a busy machine what
+// renews leases and follows revocations is late, and then calls are refused for a while.
 func allocations(call func() error) (least float64, err error) {
-	for i := range 10 {
+	deadline := time.Now().Add(time.Minute)
+	for left := 10; left > 0; {
+		err = nil
 		found := testing.AllocsPerRun(30, func() { err = errors.Join(err, call()) })
-		if i == 0 || found < least {
-			least = found
+		switch {
+		case err == nil:
+			if left == 10 || found < least {
+				least = found
+			}
+			left--
+		case time.Now().After(deadline):
+			return 0, err
+		default:
+			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	return least, err
+	return least, nil
 }
 
 func read(name string) (map[string]float64, error) {

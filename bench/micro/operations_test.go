@@ -1,6 +1,7 @@
 package micro
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -67,30 +68,24 @@ func endpoints(t testing.TB, name string, s store.Store) []measured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := endpoint{server.Handler()}
-	first, err := e.token(url.Values{"grant_type": {"password"}, "username": {authservertest.Username}, "password": {authservertest.Password}})
+	e := &endpoint{handler: server.Handler(), header: make(http.Header)}
+	first, err := e.tokens(url.Values{"grant_type": {"password"}, "username": {authservertest.Username}, "password": {authservertest.Password}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	current := first
+	own, asked := e.post("/token", url.Values{"grant_type": {"client_credentials"}}), e.post("/introspect", url.Values{"token": {first.Access}})
+	current, keySet, metadata := first.Refresh, e.get("/.well-known/jwks.json"), e.get("/.well-known/openid-configuration")
 	return []measured{
-		{name + ": token, client_credentials", func() error {
-			_, err := e.token(url.Values{"grant_type": {"client_credentials"}})
+		{name + ": token, client_credentials", func() error { return e.serve(own, `"access_token":"`) }},
+		{name + ": token, refresh_token", func() error {
+			err := e.serve(e.post("/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {current}}), `"refresh_token":"`)
+			_, current, _ = strings.Cut(e.body.String(), `"refresh_token":"`)
+			current, _, _ = strings.Cut(current, `"`)
 			return err
 		}},
-		{name + ": token, refresh_token", func() (err error) {
-			current, err = e.token(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {current.Refresh}})
-			return err
-		}},
-		{name + ": introspect", func() error {
-			body, err := e.post("/introspect", url.Values{"token": {first.Access}})
-			if err == nil && !strings.Contains(string(body), `"active":true`) {
-				err = fmt.Errorf("%s", body)
-			}
-			return err
-		}},
-		{name + ": jwks", func() error { return e.get("/.well-known/jwks.json") }},
-		{name + ": metadata", func() error { return e.get("/.well-known/openid-configuration") }},
+		{name + ": introspect", func() error { return e.serve(asked, `"active":true`) }},
+		{name + ": jwks", func() error { return e.serve(keySet, `"keys"`) }},
+		{name + ": metadata", func() error { return e.serve(metadata, `"issuer"`) }},
 	}
 }
 
@@ -162,40 +157,61 @@ func methods(t testing.TB, name string, s store.Store) []measured {
 	}
 }
 
-// endpoint calls a handler without a network.
-type endpoint struct{ handler http.Handler }
+// endpoint calls a handler without a network, and takes the answer without making
+// anything, so that all that is made is the handler's.
+type endpoint struct {
+	handler http.Handler
+	code    int
+	header  http.Header
+	body    bytes.Buffer
+}
+
+func (e *endpoint) Header() http.Header         { return e.header }
+func (e *endpoint) WriteHeader(code int)        { e.code = code }
+func (e *endpoint) Write(b []byte) (int, error) { return e.body.Write(b) }
+
+// prepared is a request that is made again and again.
+type prepared struct {
+	request *http.Request
+	body    string
+}
 
 type tokens struct {
 	Access  string `json:"access_token"`
 	Refresh string `json:"refresh_token"`
 }
 
-func (e endpoint) token(form url.Values) (tokens, error) {
-	var answer tokens
-	body, err := e.post("/token", form)
-	if err == nil {
-		err = json.Unmarshal(body, &answer)
+func (e *endpoint) tokens(form url.Values) (answer tokens, err error) {
+	if err = e.serve(e.post("/token", form), `"access_token"`); err == nil {
+		err = json.Unmarshal(e.body.Bytes(), &answer)
 	}
 	return answer, err
 }
 
-func (e endpoint) post(path string, form url.Values) ([]byte, error) {
-	request := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
+func (e *endpoint) post(path string, form url.Values) prepared {
+	body := form.Encode()
+	request := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.SetBasicAuth(authservertest.WebID, authservertest.Secret)
-	return e.serve(request)
+	return prepared{request, body}
 }
 
-func (e endpoint) get(path string) error {
-	_, err := e.serve(httptest.NewRequest(http.MethodGet, path, nil))
-	return err
+func (e *endpoint) get(path string) prepared {
+	return prepared{httptest.NewRequest(http.MethodGet, path, nil), ""}
 }
 
-func (e endpoint) serve(request *http.Request) ([]byte, error) {
-	recorder := httptest.NewRecorder()
-	e.handler.ServeHTTP(recorder, request)
-	if recorder.Code != http.StatusOK {
-		return nil, fmt.Errorf("%d %s", recorder.Code, recorder.Body)
+// serve wants 200 and a part of the body.
+func (e *endpoint) serve(p prepared, part string) error {
+	request := *p.request
+	if p.body != "" {
+		request.Body = io.NopCloser(strings.NewReader(p.body))
 	}
-	return recorder.Body.Bytes(), nil
+	clear(e.header)
+	e.body.Reset()
+	e.code = http.StatusOK
+	e.handler.ServeHTTP(e, &request)
+	if e.code != http.StatusOK || !bytes.Contains(e.body.Bytes(), []byte(part)) {
+		return fmt.Errorf("%d %s", e.code, &e.body)
+	}
+	return nil
 }

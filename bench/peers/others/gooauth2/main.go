@@ -1,5 +1,5 @@
-// Command gooauth2 is a token endpoint of go-oauth2/oauth2 with its store in memory,
-// for comparison. Access tokens are JWTs by ES256.
+// Command gooauth2 is a token endpoint of go-oauth2/oauth2 with its store in memory
+// or with Redis, for comparison. Access tokens are JWTs by ES256.
 package main
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/go-oauth2/oauth2/v4/server"
 	"github.com/go-oauth2/oauth2/v4/store"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/redis/go-redis/v9"
 )
 
 const kid = "key"
@@ -30,6 +31,7 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:9003", "where to serve")
 	redirect := flag.String("redirect", "http://localhost/callback", "the client's redirect URI")
 	secret := flag.String("secret", "", "the client's secret")
+	address := flag.String("redis", "", "host:port of a Redis; without it tokens are kept in memory")
 	flag.Parse()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -40,7 +42,11 @@ func main() {
 		log.Fatal(err)
 	}
 	manager := manage.NewDefaultManager()
-	manager.MustTokenStorage(store.NewMemoryTokenStore())
+	if *address != "" {
+		manager.MapTokenStorage(redisStore{redis.NewClient(&redis.Options{Addr: *address})})
+	} else {
+		manager.MustTokenStorage(store.NewMemoryTokenStore())
+	}
 	manager.MapAccessGenerate(generates.NewJWTAccessGenerate(kid, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), jwt.SigningMethodES256))
 	clients := store.NewClientStore()
 	clients.Set("web", &models.Client{ID: "web", Secret: *secret, Domain: *redirect})
