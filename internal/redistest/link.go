@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Link is a way to a server that can be disturbed.
@@ -16,6 +17,7 @@ type Link struct {
 	backend string
 	mute    atomic.Bool
 	lose    atomic.Int64
+	slow    atomic.Int64 // nanoseconds
 	answers atomic.Int64
 	held    sync.RWMutex // by Hold, from writing
 	mu      sync.Mutex
@@ -52,6 +54,10 @@ func (l *Link) Mute(mute bool) { l.mute.Store(mute) }
 
 // Lose ends the connection instead of passing on every nth answer, or, with 0, passes all on.
 func (l *Link) Lose(nth int) { l.lose.Store(int64(nth)) }
+
+// Slow holds back all answers that come from now on for a while, also when it is made
+// quick again, by 0, meanwhile.
+func (l *Link) Slow(by time.Duration) { l.slow.Store(int64(by)) }
 
 // Hold lets nothing pass, as on a link that is down for a moment, until release is called.
 func (l *Link) Hold() (release func()) {
@@ -105,6 +111,9 @@ func (l *Link) pass(from, to net.Conn, answers bool) {
 		if nth := l.lose.Load(); err == nil && answers && nth > 0 && l.answers.Add(1)%nth == 0 {
 			l.Lost.Add(1)
 			break
+		}
+		if by := time.Duration(l.slow.Load()); err == nil && answers && by > 0 {
+			time.Sleep(by)
 		}
 		if err == nil && !(answers && l.mute.Load()) {
 			l.held.RLock()

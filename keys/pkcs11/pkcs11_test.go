@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"authserver/keys"
 	"authserver/keys/keystest"
@@ -41,7 +42,23 @@ var softHSM = sync.OnceValues(func() (string, error) {
 	return directory, exec.Command("softhsm2-util", "--init-token", "--free", "--label", "test", "--so-pin", "4321", "--pin", pin).Run()
 })
 
+// daemonSocket names to a test process that it is the daemon of a test, and its socket.
+const daemonSocket = "PKCS11_TEST_DAEMON_SOCKET"
+
+// daemon serves the token until it is killed.
+func daemon(socket string) {
+	b, err := Open(Config{Module: libraryOf(), Token: "test", PIN: pin})
+	if err == nil {
+		err = remote.Serve(context.Background(), socket, b, slog.New(slog.DiscardHandler))
+	}
+	println("the daemon has ended:", err.Error())
+	os.Exit(1)
+}
+
 func TestMain(m *testing.M) {
+	if socket := os.Getenv(daemonSocket); socket != "" {
+		daemon(socket)
+	}
 	directory, err := softHSM()
 	if err != nil {
 		println("SoftHSM is missing; .ci/setup installs it:", err.Error())
@@ -54,13 +71,20 @@ func TestMain(m *testing.M) {
 
 func library(t *testing.T) string {
 	t.Helper()
+	name := libraryOf()
+	if name == "" {
+		t.Fatal("the library of SoftHSM is in none of the usual places")
+	}
+	return name
+}
+
+func libraryOf() string {
 	for _, name := range []string{"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/usr/lib64/libsofthsm2.so",
 		"/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so"} {
 		if _, err := os.Stat(name); err == nil {
 			return name
 		}
 	}
-	t.Fatal("the library of SoftHSM is in none of the usual places")
 	return ""
 }
 
@@ -105,6 +129,81 @@ func TestContractOverSocket(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// ATTACKS FT-46: the daemon that has the keys is killed. What is asked to sign meanwhile
+// fails as something that passes, the key set is served on, and when the daemon is back
+// it signs with the same key, with no restart.
+func TestDaemonIsKilled(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "keys.sock")
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func() *exec.Cmd {
+		command := exec.Command(binary)
+		command.Env = append(os.Environ(), daemonSocket+"="+socket)
+		command.Stderr = os.Stderr
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { command.Process.Kill(); command.Wait() })
+		return command
+	}
+	until := func(what string, reached func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	first := begin()
+	var backend keys.Backend
+	until("the daemon does not answer", func() bool {
+		var err error
+		backend, err = remote.Dial(t.Context(), socket)
+		return err == nil
+	})
+	master, err := keys.NewMasterKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := keys.Open(t.Context(), keys.Config{
+		Store: new(keystest.Store), Backend: backend, MasterKey: master, Issuer: "https://a.example", Algorithms: []string{es256},
+		CacheFor: time.Minute, PublishBefore: 24 * time.Hour, RotateEvery: 2160 * time.Hour, TokenLifetime: time.Hour, RefreshLifetime: time.Hour,
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan struct{})
+	go func() { defer close(ran); m.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ran })
+	kid := func() (string, error) {
+		token, err := m.Sign(es256, "at+jwt", []byte(`{}`))
+		header, _, _ := strings.Cut(token, ".")
+		return header, err
+	}
+	var before string
+	until("nothing is signed", func() (signed bool) { before, err = kid(); return err == nil })
+	set := string(m.JWKS().Body)
+
+	first.Process.Kill()
+	first.Wait()
+	if _, err := kid(); err == nil || !keys.Passes(err) {
+		t.Errorf("without the daemon: %v", err)
+	}
+	if got := string(m.JWKS().Body); got != set {
+		t.Errorf("the key set was\n%s\nand is\n%s", set, got)
+	}
+	begin()
+	var after string
+	until("nothing is signed when the daemon is back", func() bool { after, err = kid(); return err == nil })
+	if after != before {
+		t.Errorf("signed by %s, before by %s", after, before)
 	}
 }
 

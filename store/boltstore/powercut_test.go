@@ -27,21 +27,10 @@ func TestPowerCut(t *testing.T) {
 		writeUntilKilled(t, path)
 		return
 	}
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("there is no strace, which sees what is written and when it is synced")
-	}
-	directory, err := filepath.EvalSymlinks(t.TempDir()) // as the trace has it
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, trace := filepath.Join(directory, "store.db"), filepath.Join(directory, "trace")
-	tracing := []string{strace, "-f", "-y", "-xx", "-s", "1048576", "-e", "trace=pwrite64,ftruncate,fdatasync,fsync,write", "-e", "signal=none", "-o", trace}
-	if output, err := exec.Command(strace, "-f", "-o", trace, "true").CombinedOutput(); err != nil {
-		t.Skipf("strace may not trace here: %v: %s", err, output)
-	}
+	directory, tracing := tracedDirectory(t)
+	path := filepath.Join(directory, "store.db")
 	killAfter(t, path, 400, tracing...)
-	disk := replay(t, path, trace)
+	disk := replay(t, path, tracing[len(tracing)-1])
 	cuts, torn := 0, 0
 	dice := rand.New(rand.NewPCG(1, 2))
 	for n, said := range disk.acknowledged {
@@ -74,6 +63,24 @@ func TestPowerCut(t *testing.T) {
 		t.Errorf("%d cuts, %d writes lost or torn", cuts, torn)
 	}
 	t.Logf("%d cuts, %d writes lost or torn", cuts, torn)
+}
+
+// tracedDirectory returns a directory, and what a process runs under whose writes are to be
+// replayed: the last word is the file of the trace.
+func tracedDirectory(t *testing.T) (directory string, tracing []string) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("there is no strace, which sees what is written and when it is synced")
+	}
+	if directory, err = filepath.EvalSymlinks(t.TempDir()); err != nil { // as the trace has it
+		t.Fatal(err)
+	}
+	trace := filepath.Join(directory, "trace")
+	if output, err := exec.Command(strace, "-f", "-o", trace, "true").CombinedOutput(); err != nil {
+		t.Skipf("strace may not trace here: %v: %s", err, output)
+	}
+	return directory, []string{strace, "-f", "-y", "-xx", "-s", "1048576", "-e", "trace=pwrite64,ftruncate,fdatasync,fsync,write", "-e", "signal=none", "-o", trace}
 }
 
 // traced is what a process did to its file, in order, and what it acknowledged.
@@ -199,31 +206,40 @@ func (disk *traced) cut(t *testing.T, path string, at int, dice *rand.Rand) (tor
 			kept = max(kept, e.covers)
 		}
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
+	var left []effect
 	for n, e := range disk.effects[:end] {
-		data := e.data
 		if n >= kept && !e.isSynch {
 			if dice.IntN(2) == 0 {
 				torn++
 				continue
 			}
-			if dice.IntN(2) == 0 && len(data) > 512 {
+			if dice.IntN(2) == 0 && len(e.data) > 512 {
 				torn++
-				data = data[:512*dice.IntN(len(data)/512)]
+				e.data = e.data[:512*dice.IntN(len(e.data)/512)]
 			}
 		}
+		left = append(left, e)
+	}
+	disk.write(t, path, left)
+	return torn
+}
+
+// write makes a file by effects.
+func (*traced) write(t *testing.T, path string, effects []effect) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, e := range effects {
 		if e.size > 0 {
 			err = file.Truncate(e.size)
-		} else if len(data) > 0 {
-			_, err = file.WriteAt(data, e.offset)
+		} else if len(e.data) > 0 {
+			_, err = file.WriteAt(e.data, e.offset)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	return torn
 }

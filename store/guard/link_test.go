@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,6 +101,66 @@ func TestOnlyAnswersAreLost(t *testing.T) {
 			t.Fatal("it does not go on when answers come again")
 		}
 	}
+}
+
+// ATTACKS FT-22: over a link that is down nobody dials for each call: the breaker opens
+// after a few that failed, says so once, and lets a probe through now and then.
+func TestBreakerOverALinkThatIsDown(t *testing.T) {
+	t.Parallel()
+	s, link := overLink(t, time.Second)
+	var log lockedLog
+	s.breaker.log = slog.New(slog.NewTextHandler(&log, nil))
+	all := swappers(t, s, 8)
+	before := link.Dials.Load()
+	link.Down()
+	const calls = 1000 // of each
+	var wait sync.WaitGroup
+	for _, w := range all {
+		wait.Go(func() {
+			for range calls {
+				w.swap(t, s)
+			}
+		})
+	}
+	wait.Wait()
+	dialled := link.Dials.Load() - before
+	if dialled > int64(len(all))*calls/10 {
+		t.Errorf("%d connections were asked for by %d calls while the link was down", dialled, len(all)*calls)
+	}
+	if said := strings.Count(log.String(), "the store does not answer"); said != 1 {
+		t.Errorf("the breaker said %d times that it opened:\n%s", said, log.String())
+	}
+	link.Up()
+	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		before := all[0].acknowledged
+		if all[0].swap(t, s); all[0].acknowledged > before {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not go on when the link is up again")
+		}
+	}
+	if !strings.Contains(log.String(), "the store answers again") {
+		t.Errorf("the breaker does not say that it closed:\n%s", log.String())
+	}
+	t.Logf("%d connections for %d calls", dialled, len(all)*calls)
+}
+
+type lockedLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // ATTACKS FT-22: a link that comes and goes is not stormed with connections, whether it
