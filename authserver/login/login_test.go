@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -260,6 +262,27 @@ func TestCataloguesBite(t *testing.T) {
 }
 
 var verb = regexp.MustCompile(`%[a-z]+`)
+
+// Every text is on a page.
+func TestEveryTextIsUsed(t *testing.T) {
+	files, err := filepath.Glob("*.templ")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	var source strings.Builder
+	for _, file := range append(files, "pages.go", "login.go", "locale.go", "messages.go") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Write(text)
+	}
+	for field := range reflect.TypeFor[messages]().Fields() {
+		if used := regexp.MustCompile(`\.` + field.Name + `\b`); !used.MatchString(source.String()) {
+			t.Errorf("no page shows %s", field.Name)
+		}
+	}
+}
 
 // untranslated returns what a text lacks that another has.
 func untranslated(text, other reflect.Value) []string {

@@ -13,19 +13,18 @@ type messages struct {
 	Language     string // BCP 47
 	DefaultBrand string // where the operator has no name
 
-	SignIn, SignInTo, SignInLead          string
-	Username, Password, Submit, Cancel    string
-	Or, UsePasskey, PasskeyFailed         string
-	CurrentLead, ContinueAs, OtherAccount string
-	SignInBy                              string
+	SignIn, SignInTo, SignInLead       string
+	Username, Password, Submit, Cancel string
+	Or, UsePasskey, PasskeyFailed      string
+	ContinueAs, OtherAccount           string
 
-	SecondFactor, SecondFactorLead      string
-	Code, CodeHint, Recovery, Verify    string
-	TOTPOrRecovery, OnlyPasskey         string
-	Allow, AllowTitle, AllowLead        string
-	AllowNothing, AllowedBefore         string
-	Deny, NotYou, SignedInAs, AnswerTo  string
-	Unverified, Policy, Terms, AtClient string
+	SecondFactor, SecondFactorLead   string
+	Code, CodeHint, Recovery, Verify string
+	OnlyPasskey                      string
+	Allow, AllowTitle, AllowLead     string
+	AllowNothing, AllowedBefore      string
+	Deny, NotYou, AnswerTo           string
+	Unverified, Policy, Terms        string
 
 	Account, Greeting                             string
 	Devices, DevicesLead, ThisDevice, LastSeen    string

@@ -9,19 +9,18 @@ var german = messages{
 	SignIn: "Anmelden", SignInTo: "weiter zu %s", SignInLead: "um dein Konto zu verwalten",
 	Username: "Benutzername", Password: "Passwort", Submit: "Anmelden", Cancel: "Abbrechen",
 	Or: "oder", UsePasskey: "Passkey verwenden", PasskeyFailed: "Das hat nicht geklappt. Versuche es noch einmal oder melde dich anders an.",
-	CurrentLead: "Du bist angemeldet.", ContinueAs: "Weiter als %s", OtherAccount: "Mit anderem Konto anmelden",
-	SignInBy: "Anmeldung über %s",
+	ContinueAs: "Weiter als %s", OtherAccount: "Mit anderem Konto anmelden",
 
 	SecondFactor: "Noch ein Schritt", SecondFactorLead: "Zeige, dass du es wirklich bist.",
 	Code: "Code aus deiner Authenticator-App", CodeHint: "Sechs Ziffern. Ein Wiederherstellungscode geht auch.",
 	Recovery: "Wiederherstellungscode", Verify: "Weiter",
-	TOTPOrRecovery: "Code oder Wiederherstellungscode", OnlyPasskey: "Benutze den Passkey, den du zu deinem Konto hinzugefügt hast.",
+	OnlyPasskey: "Benutze den Passkey, den du zu deinem Konto hinzugefügt hast.",
 
 	Allow: "Zugriff erlauben", AllowTitle: "%s bittet um Zugriff auf dein Konto", AllowLead: "Die App kann dann:",
 	AllowNothing: "Sie erfährt nur, dass du dich angemeldet hast.", AllowedBefore: "schon erlaubt",
-	Deny: "Nicht erlauben", NotYou: "Nicht du? Konto wechseln", SignedInAs: "Angemeldet als", AnswerTo: "Danach geht es weiter bei %s.",
+	Deny: "Nicht erlauben", NotYou: "Nicht du? Konto wechseln", AnswerTo: "Danach geht es weiter bei %s.",
 	Unverified: "Diese App hat sich selbst registriert. Niemand hat ihren Namen geprüft; mach nur weiter, wenn du weißt, woher du kommst.",
-	Policy:     "Datenschutzerklärung", Terms: "Nutzungsbedingungen", AtClient: "von %s",
+	Policy:     "Datenschutzerklärung", Terms: "Nutzungsbedingungen",
 
 	Account: "Dein Konto", Greeting: "Hallo, %s",
 	Devices: "Wo du angemeldet bist", DevicesLead: "Melde Browser ab, die du nicht kennst, und ändere dann dein Passwort.",

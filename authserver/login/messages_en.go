@@ -9,19 +9,18 @@ var english = messages{
 	SignIn: "Sign in", SignInTo: "to continue to %s", SignInLead: "to manage your account",
 	Username: "Username", Password: "Password", Submit: "Sign in", Cancel: "Cancel",
 	Or: "or", UsePasskey: "Use a passkey", PasskeyFailed: "That did not work. Try again, or sign in another way.",
-	CurrentLead: "You are signed in.", ContinueAs: "Continue as %s", OtherAccount: "Use another account",
-	SignInBy: "Sign-in by %s",
+	ContinueAs: "Continue as %s", OtherAccount: "Use another account",
 
 	SecondFactor: "One more step", SecondFactorLead: "Show that it is really you.",
 	Code: "Code from your authenticator app", CodeHint: "Six digits. A recovery code works too.",
 	Recovery: "Recovery code", Verify: "Continue",
-	TOTPOrRecovery: "Code, or recovery code", OnlyPasskey: "Use the passkey that you have added to your account.",
+	OnlyPasskey: "Use the passkey that you have added to your account.",
 
 	Allow: "Allow access", AllowTitle: "%s asks for access to your account", AllowLead: "It will be able to:",
 	AllowNothing: "It only learns that you have signed in.", AllowedBefore: "allowed before",
-	Deny: "Do not allow", NotYou: "Not you? Switch account", SignedInAs: "Signed in as", AnswerTo: "Then you go on at %s.",
+	Deny: "Do not allow", NotYou: "Not you? Switch account", AnswerTo: "Then you go on at %s.",
 	Unverified: "This app registered itself. Nobody here has checked its name; go on only if you know where you came from.",
-	Policy:     "Privacy policy", Terms: "Terms of service", AtClient: "of %s",
+	Policy:     "Privacy policy", Terms: "Terms of service",
 
 	Account: "Your account", Greeting: "Hello, %s",
 	Devices: "Where you are signed in", DevicesLead: "Sign out of a browser that you do not know, then change your password.",
