@@ -3,6 +3,7 @@ package authserver_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -112,12 +113,44 @@ func TestAttack(t *testing.T) {
 		}
 		refused(t, "openid", post(t, s.Issuer+"/token", service, form("grant_type", "client_credentials", "scope", "openid")), 400, "invalid_scope")
 	})
+	t.Run("RT-09", func(t *testing.T) {
+		_, refreshToken := signIn(t, s, "orders:read")
+		for name, f := range map[string]url.Values{
+			"client_id alone":   form("client_id", authservertest.WebID),
+			"an empty secret":   form("client_id", authservertest.WebID, "client_secret", ""),
+			"nothing":           form(),
+			"a wrong secret":    form("client_id", authservertest.WebID, "client_secret", "wrong"),
+			"another's secrets": form("client_id", "nobody", "client_secret", authservertest.Secret),
+		} {
+			f.Set("grant_type", "refresh_token")
+			f.Set("refresh_token", refreshToken)
+			refused(t, name, post(t, s.Issuer+"/token", "", f), 401, "invalid_client")
+		}
+		if a := refresh(t, s, refreshToken); a.status != 200 {
+			t.Errorf("the owner: %d %s", a.status, a.raw)
+		}
+	})
 	t.Run("RT-17", func(t *testing.T) {
 		access, refreshToken := signIn(t, s, "orders:read")
 		if err := s.Store.Delete(t.Context(), "grant/"+claimsOf(t, access)["grant_id"].(string)); err != nil {
 			t.Fatal(err)
 		}
 		refused(t, "a genuine token without a record", refresh(t, s, refreshToken), 400, "invalid_grant")
+	})
+	t.Run("RT-19", func(t *testing.T) {
+		access, before := signIn(t, s, "orders:read")
+		next := refresh(t, s, before)
+		newest := next.text("refresh_token")
+		if a := post(t, s.Issuer+"/revoke", web, form("token", newest)); a.status != 200 {
+			t.Fatal(a.raw)
+		}
+		for _, token := range []string{newest, before, access, next.text("access_token")} {
+			if a := introspect(t, s, web, token); a.raw != `{"active":false}` {
+				t.Errorf("introspection: %s", a.raw)
+			}
+		}
+		refused(t, "the revoked one", refresh(t, s, newest), 400, "invalid_grant")
+		refused(t, "the one before, within its retry window", refresh(t, s, before), 400, "invalid_grant")
 	})
 	t.Run("RT-24", func(t *testing.T) {
 		_, refreshToken := signIn(t, s, "orders:read")
@@ -199,6 +232,23 @@ func TestNothingTellsASecret(t *testing.T) {
 	r.Header.Set("Traceparent", hostile[:3]+canary("traceparent"))
 	send(t, r)
 
+	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/account", "/userinfo", "/revocations", "/introspect", "/revoke", "/.well-known/jwks.json", "/readyz"} {
+		for i := range 5 { // whatever strangers choose: nothing of it becomes a label
+			for _, method := range []string{"GET", "POST", fmt.Sprint("M", i)} {
+				choice := url.QueryEscape(fmt.Sprint(hostile, path, i, method))
+				r, err := http.NewRequest(method, s.Issuer+path+"?client_id="+choice+"&scope="+choice+"&error="+choice, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Origin", fmt.Sprintf("https://%d.example", i))
+				response, err := http.DefaultTransport.RoundTrip(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+			}
+		}
+	}
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -93,6 +93,17 @@ func TestCodeRefusals(t *testing.T) {
 			t.Errorf("%s: %d %v, want %s", test.name, a.status, a.body, test.want)
 		}
 	}
+	// PK-09: the verifier twice, and in the query.
+	for name, values := range map[string][]string{"one twice": {testVerifier, testVerifier}, "two": {long, testVerifier}} {
+		a := b.token("web", map[string][]string{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {testCallback}, "code_verifier": values})
+		if a.text("error") != "invalid_request" {
+			t.Errorf("PK-09 %s: %d %v", name, a.status, a.body)
+		}
+	}
+	a := b.ask("POST", "/token?code_verifier="+testVerifier, "web", map[string][]string{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {testCallback}})
+	if a.status == 200 || a.text("error") != "invalid_grant" && a.text("error") != "invalid_request" {
+		t.Errorf("PK-09 in the query: %d %v", a.status, a.body)
+	}
 	if a := b.exchange("web", code); a.status != 200 {
 		t.Errorf("after all refusals the code is dead: %v", a.body)
 	}

@@ -2,6 +2,9 @@ package authserver
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"net/http/httptest"
 	"path/filepath"
@@ -135,10 +138,35 @@ func TestIDTokenHint(t *testing.T) {
 		t.Errorf("an expired one: %s", got)
 	}
 	parts := strings.Split(hint, ".")
+	parsed, err := intake.Parse(hint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims map[string]any
+	if err := json.Unmarshal(parsed.Payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims["iss"] = "https://other.example.com"
+	other, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ofAnotherIssuer, err := s.keys.Sign("ES256", idTokenType, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims["iss"] = testIssuer
 	unsigned := "eyJhbGciOiJub25lIn0." + parts[1] + "."
 	for name, bad := range map[string]string{
 		"alg none": unsigned, "another signature": parts[0] + "." + parts[1] + "." + strings.Repeat("A", len(parts[2])),
 		"an access token": tokens.text("access_token"), "a refresh token": tokens.text("refresh_token"), "junk": "a.b.c",
+		"of another issuer":  ofAnotherIssuer,
+		"by a foreign key":   signedBy(t, foreign, map[string]any{"alg": "ES256", "typ": idTokenType, "kid": parsed.KeyID}, claims),
+		"by an unknown key":  signedBy(t, foreign, map[string]any{"alg": "ES256", "typ": idTokenType, "kid": "unknown"}, claims),
 		"for another client": b.exchange("first", b.code("client_id", "first")).text("id_token"),
 	} {
 		if got := none("id_token_hint", bad); got != "invalid_request" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,4 +50,45 @@ func TestMasterKeySources(t *testing.T) {
 	// Nothing was sealed anew: the older one is still needed, and it is said which.
 	master, _ := keys.ParseMasterKey([]byte(older))
 	fails(t, directory, append(on(port), "AUTHSERVER_MASTER_KEY="+strings.TrimSpace(newer)), master.ID(), "serve")
+}
+
+// ATTACKS LG-05: whatever the umask, what the server makes is its user's alone; a master
+// key that others can read is refused.
+func TestAttackLG05(t *testing.T) {
+	directory, port := t.TempDir(), freePort(t)
+	before := syscall.Umask(0)
+	p := start(t, directory, "http://localhost:"+port, on(port), "serve")
+	syscall.Umask(before)
+	made := make(map[string]bool)
+	data := filepath.Join(directory, "data")
+	err := filepath.WalkDir(data, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		made[entry.Name()] = true
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %s", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"data", "store.db", "master.key", "admin.sock"} {
+		if !made[name] {
+			t.Errorf("there is no %s among %v", name, made)
+		}
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, p.text())
+	}
+	if err := os.Chmod(filepath.Join(data, "master.key"), 0o604); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, directory, on(port), "is open to every user of this machine (mode 0604)", "serve")
 }
