@@ -26,6 +26,7 @@ type contender struct {
 	installation *process.Installation // of ours
 	// password says that a chain of refresh tokens begins with the password grant.
 	password bool
+	people   int // who sign in, so far
 }
 
 func (c *contender) stop() {
@@ -78,7 +79,7 @@ func startAuthserver(name, binary string, instances int, redisArgs []string) (c 
 			c.stop()
 		}
 	}()
-	options := process.Options{People: 1}
+	options := process.Options{People: 1 + maxClients}
 	if redisArgs != nil {
 		if c.redis, err = process.StartRedis(redisArgs...); err != nil {
 			return c, err
@@ -134,7 +135,7 @@ func startFloor(s settings) (*contender, error) {
 		return nil, err
 	}
 	c.server = &oauth.Server{
-		Endpoints: oauth.Endpoints{Token: "/token", Introspect: "/introspect", JWKS: "/fixed", Metadata: "/fixed", Authorize: "/authorize", Scope: ours.Scope, Opaque: true},
+		Endpoints: oauth.Endpoints{Token: "/token", Introspect: "/introspect", JWKS: "/keys", Metadata: "/metadata", Authorize: "/authorize", Scope: ours.Scope, Opaque: true},
 		Hosts:     []string{"127.0.0.1:" + port}, ClientID: process.ClientID, Secret: process.Secret, RedirectURI: process.RedirectURI,
 	}
 	return c, nil
@@ -170,6 +171,20 @@ var operations = []operation{
 		}
 		first, err := c.tokens(client)
 		return client.Introspector(first.Access), err
+	}},
+	{"password sign-in", func(c *contender, client *oauth.Client) (load.Operation, error) {
+		if c.name == "floor" {
+			return client.Poster("/signin"), nil
+		}
+		if c.installation == nil {
+			return nil, nil // no other checks passwords by argon2id, if at all
+		}
+		c.people++
+		person := c.people
+		return func() error {
+			_, err := signIn("http://"+c.server.Hosts[0], person)
+			return err
+		}, nil
 	}},
 	{"code flow", func(c *contender, client *oauth.Client) (load.Operation, error) {
 		if c.server.Authorize == "" {

@@ -42,10 +42,14 @@ type settings struct {
 	rounds  int
 	clients int
 	live    int
+	open    float64
 
 	operations string
 	stores     string
 }
+
+// maxClients bounds -clients; each signs in as somebody else.
+const maxClients = 100
 
 // tables are what can be measured.
 var tables = []struct {
@@ -69,6 +73,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
+	flag.Float64Var(&s.open, "open", 0.5, "share of the rate of parallel clients at which operations are offered in an open loop besides; 0: in none")
 	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
 	flag.StringVar(&s.stores, "stores", "", "part of the names of the stores of the tables starts, capacity and ending: embedded, Redis; all when empty")
 	only := flag.String("only", "operations,instances,starts,signins,pages,capacity,ending", "tables to measure")
@@ -87,8 +92,11 @@ func run(s settings, only []string) error {
 	if err != nil {
 		return fmt.Errorf("%w; run `make build`", err)
 	}
-	if s.binary = binary; s.rounds < 1 || s.clients < 1 || s.each <= 0 || s.live < 1 {
-		return errors.New("-rounds, -clients, -for and -live must be positive")
+	if s.binary = binary; s.rounds < 1 || s.clients < 1 || s.each <= 0 || s.live < 1 || s.open < 0 {
+		return errors.New("-rounds, -clients, -for and -live must be positive, and -open not negative")
+	}
+	if s.clients > maxClients {
+		return fmt.Errorf("-clients may be %d at most", maxClients)
 	}
 	for _, name := range only {
 		if !slices.ContainsFunc(tables, func(t struct {

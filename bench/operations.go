@@ -21,6 +21,8 @@ type cell struct {
 	redis      report.Samples // µs of Redis's
 	floor      report.Samples // server, as a multiple of the floor's in the same round
 	latency    [4]report.Samples
+	offered    report.Samples    // operations a second of the open loop
+	open       [4]report.Samples // its latencies
 }
 
 var percentiles = [4]float64{50, 95, 99, 100}
@@ -68,6 +70,9 @@ func measureOperations(s settings) error {
 
 // compare runs every operation on every contender, in turns, and prints the table.
 func compare(s settings, all []*contender) error {
+	var measured []cell
+	var names []string
+	var of []*contender
 	table := report.NewTable(os.Stdout, "operation", "server", "per second", "µs of server CPU", "times the floor", "µs of Redis CPU", "p50 ms", "p95 ms", "p99 ms", "max ms")
 	for _, o := range operations {
 		if !strings.Contains(o.name, s.operations) {
@@ -86,14 +91,48 @@ func compare(s settings, all []*contender) error {
 				if cells[i].operations == nil {
 					continue
 				}
-				if err := cells[i].measure(c, s.each, round == 0, &floor); err != nil {
+				err := cells[i].measure(c, s.each, round == 0, &floor)
+				if err == nil && round > 0 && s.open > 0 {
+					err = cells[i].measureOpen(s.open, s.each)
+				}
+				if err != nil {
 					return fmt.Errorf("%s, %s: %w", c.name, o.name, err)
 				}
 			}
 		}
 		for i, c := range all {
 			cells[i].print(table, o.name, c)
+			if cells[i].offered != nil {
+				measured, names, of = append(measured, cells[i]), append(names, o.name), append(of, c)
+			}
 		}
+	}
+	if measured == nil {
+		return nil
+	}
+	fmt.Printf("\nAt %.2f of these rates, begun when due whatever becomes of the earlier ones; latencies count from then:\n\n", s.open)
+	table = report.NewTable(os.Stdout, "operation", "server", "per second", "p50 ms", "p95 ms", "p99 ms", "max ms")
+	for i, c := range measured {
+		row := []string{names[i], of[i].name, fmt.Sprintf("%.0f", c.offered.Median())}
+		for _, l := range c.open {
+			row = append(row, fmt.Sprintf("%.1f", l.Median()))
+		}
+		table.Row(row...)
+	}
+	return nil
+}
+
+// measureOpen offers a share of the rate that the closed loop has just had.
+func (c *cell) measureOpen(share float64, each time.Duration) error {
+	runtime.GC()
+	rate := share * c.rate[len(c.rate)-1]
+	result, err := load.Open(c.operations, rate, each)
+	if err != nil || result.Done() == 0 {
+		return err
+	}
+	c.offered = append(c.offered, rate)
+	for i, p := range percentiles {
+		c.open[i] = append(c.open[i], float64(result.Percentile(p).Microseconds())/1000)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -63,6 +64,9 @@ func allAtOnce(how string, server *process.Process, signIn func(i int) (busy int
 	return nil
 }
 
+// signing keeps the connections of all who sign in.
+var signing = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: people}}
+
 // signIn returns how often it had to come back.
 func signIn(base string, i int) (busy int, err error) {
 	form := url.Values{"grant_type": {"password"}, "username": {fmt.Sprintf("user%d", i)}, "password": {process.Password}}
@@ -74,10 +78,11 @@ func signIn(base string, i int) (busy int, err error) {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		request.Header.Set("X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i%250)) // or one address would be slowed down
 		request.SetBasicAuth(process.ClientID, process.Secret)
-		response, err := http.DefaultClient.Do(request)
+		response, err := signing.Do(request)
 		if err != nil {
 			return busy, err
 		}
+		io.Copy(io.Discard, response.Body)
 		response.Body.Close()
 		switch response.StatusCode {
 		case http.StatusOK:

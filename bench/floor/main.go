@@ -21,8 +21,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/crypto/argon2"
 )
 
 // swap is as much as a refresh does in Redis: a record of 300 bytes is read,
@@ -51,6 +53,7 @@ type floor struct {
 	payload string // as long as a token without its signature
 	codes   cipher.AEAD
 	checks  struct{ ecdsa, ed25519 []byte }
+	hashing sync.Mutex
 }
 
 func main() {
@@ -76,11 +79,13 @@ func main() {
 	if *address != "" {
 		f.redis = redis.NewClient(&redis.Options{Addr: *address, DisableIdentity: true})
 	}
-	http.HandleFunc("GET /fixed", f.fixed)
+	http.HandleFunc("GET /keys", f.fixed)
+	http.HandleFunc("GET /metadata", f.fixed)
 	http.HandleFunc("POST /token", f.token)
 	http.HandleFunc("GET /authorize", f.authorize)
 	http.HandleFunc("POST /refresh", f.refresh)
 	http.HandleFunc("POST /introspect", f.introspect)
+	http.HandleFunc("POST /signin", f.signIn)
 	log.Fatal(http.ListenAndServe(*listen, nil))
 }
 
@@ -97,7 +102,18 @@ func (f *floor) es256() []byte {
 func (f *floor) eddsa() []byte { return ed25519.Sign(f.ed25519, f.input) }
 
 // fixed answers 1 KiB of JSON, about what a JWKS or the metadata is.
-func (f *floor) fixed(w http.ResponseWriter, _ *http.Request) { answer(w, document) }
+func (f *floor) fixed(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Access-Control-Allow-Origin", "*")
+	if r.URL.Path == "/keys" {
+		header.Set("Cache-Control", "public, max-age=300, must-revalidate")
+		header.Set("ETag", `"0123456789abcdef0123456789abcdef"`)
+	} else {
+		header.Set("Cache-Control", "public, max-age=300")
+	}
+	send(w, document)
+}
 
 var document = []byte(`{"keys":"` + string(make1K()) + `"}`)
 
@@ -142,6 +158,9 @@ func (f *floor) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	code := base64.RawURLEncoding.EncodeToString(f.codes.Seal(nil, nil, f.input[:150], nil))
 	w.Header().Set("Location", query.Get("redirect_uri")+"?"+url.Values{"code": {code}, "state": {query.Get("state")}}.Encode())
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusSeeOther)
 }
@@ -155,6 +174,24 @@ func (f *floor) refresh(w http.ResponseWriter, r *http.Request) {
 	}
 	key := sha256.Sum256(body)
 	if err := swap.Run(r.Context(), f.redis, []string{"floor:" + strconv.Itoa(int(key[0]))}, f.payload[:300]).Err(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	answer(w, f.response(f.es256(), f.eddsa(), nil))
+}
+
+// signIn is a password's hash with the parameters of ours, one at a time as there on two
+// cores, one question, a script and the signatures of a refresh.
+func (f *floor) signIn(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	f.hashing.Lock()
+	key := argon2.IDKey(body, f.input[:16], 2, 19*1024, 1, 32)
+	f.hashing.Unlock()
+	err := f.redis.MGet(r.Context(), "floor:1", "floor:2").Err()
+	if err == nil {
+		err = swap.Run(r.Context(), f.redis, []string{"floor:" + strconv.Itoa(int(key[0]))}, f.payload[:300]).Err()
+	}
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -187,7 +224,16 @@ func (f *floor) response(access, refresh, id []byte) []byte {
 	return []byte(`{"access_token":"` + f.payload + "." + base64.RawURLEncoding.EncodeToString(access) + `","token_type":"Bearer","expires_in":600` + more + `}`)
 }
 
+// answer sends the headers that ours sends.
 func answer(w http.ResponseWriter, body []byte) {
+	header := w.Header()
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Add("Vary", "Origin")
+	header.Set("Cache-Control", "no-store")
+	send(w, body)
+}
+
+func send(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.Write(body)

@@ -58,19 +58,32 @@ func TestInstructions(t *testing.T) {
 	if raced || runtime.GOARCH != "amd64" {
 		t.Skip("the numbers are of amd64 without the race detector; `make test` runs this without it as well")
 	}
-	figures, err := countInstructions()
-	for again := 0; errors.Is(err, errStuck) && again < 2; again++ {
-		figures, err = countInstructions()
+	// Where one seems to take more, or hangs, all are counted again: what is really more
+	// is so every time.
+	var least []figure
+	for again := range 3 {
+		figures, err := countInstructions()
+		if errors.Is(err, errUncountable) {
+			fmt.Printf("\nNOT COUNTED: instructions of single operations, so a change that costs more is not seen here: %v.\n"+
+				"Allow ptrace (in a container: --cap-add=SYS_PTRACE) and run `make instructions`.\n\n", err)
+			t.Skip(err)
+		}
+		if errors.Is(err, errStuck) && again < 2 {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range figures {
+			if i < len(least) {
+				figures[i].n = min(figures[i].n, least[i].n)
+			}
+		}
+		if least = figures; !*update && !grown(t, "instructions.txt", least) {
+			break
+		}
 	}
-	if errors.Is(err, errUncountable) {
-		fmt.Printf("\nNOT COUNTED: instructions of single operations, so a change that costs more is not seen here: %v.\n"+
-			"Allow ptrace (in a container: --cap-add=SYS_PTRACE) and run `make instructions`.\n\n", err)
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	hold(t, "instructions.txt", "instructions", "make instructions UPDATE=-update", figures)
+	hold(t, "instructions.txt", "instructions", "make instructions UPDATE=-update", least)
 }
 
 // TestCounted is the process that is counted.
