@@ -62,16 +62,13 @@ func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPag
 	if err != nil {
 		return GrantPage{}, err
 	}
-	all, err := sortedMembers(ctx, s.store, subjectGrants(subject))
+	ids, err := membersAfter(ctx, s.store, subjectGrants(subject), at.After, limit+1)
 	if err != nil {
 		return GrantPage{}, err
 	}
-	from, found := slices.BinarySearch(all, at.After)
-	if found {
-		from++
-	}
-	answer, ids := GrantPage{}, all[from:min(from+limit, len(all))]
-	if from+limit < len(all) {
+	answer := GrantPage{}
+	if len(ids) > limit {
+		ids = ids[:limit]
 		if answer.Next, err = s.cursor(list, position{After: ids[limit-1]}); err != nil {
 			return answer, err
 		}
@@ -288,13 +285,13 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 	if err := s.markRemoved(ctx, known.user.subject, r.ClientID); err != nil { // for the codes that are out
 		return Revoked{}, err
 	}
-	members, err := sortedMembers(ctx, s.store, subjectGrants(known.user.subject))
-	if err != nil {
-		return Revoked{}, err
-	}
-	ended := 0
-	for chunk := range slices.Chunk(members, maxPage) {
-		infos, err := s.grantInfos(ctx, chunk, "", r.ClientID)
+	ended, after := 0, ""
+	for {
+		members, err := membersAfter(ctx, s.store, subjectGrants(known.user.subject), after, maxPage)
+		if err != nil {
+			return Revoked{}, err
+		}
+		infos, err := s.grantInfos(ctx, members, "", r.ClientID)
 		if err != nil {
 			return Revoked{}, err
 		}
@@ -304,6 +301,10 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 			}
 			ended++
 		}
+		if len(members) < maxPage {
+			break
+		}
+		after = members[maxPage-1]
 	}
 	return Revoked{"grants", known.user.subject + " at " + r.ClientID, &ended}, nil
 }

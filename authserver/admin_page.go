@@ -103,7 +103,7 @@ func (c catalogue) page(ctx context.Context, configured []string, at position, l
 	for ; last.Bucket <= catalogueBuckets; last = (position{Bucket: last.Bucket + 1}) {
 		all := configured
 		if last.Bucket > 0 {
-			if all, err = sortedMembers(ctx, c.store, c.index(last.Bucket)); err != nil {
+			if all, err = membersAfter(ctx, c.store, c.index(last.Bucket), last.After, limit); err != nil {
 				return nil, last, false, err
 			}
 		}
@@ -120,14 +120,20 @@ func (c catalogue) page(ctx context.Context, configured []string, at position, l
 	return members, last, true, nil
 }
 
-func sortedMembers(ctx context.Context, s store.Store, index string) ([]string, error) {
+// membersAfter returns the first members of an index after one, sorted, as many as n. It
+// reads the whole index, which is in no order, and keeps no more of it than that.
+func membersAfter(ctx context.Context, s store.Store, index, after string, n int) ([]string, error) {
 	var members []string
 	for member, err := range s.Linked(ctx, index) {
 		if err != nil {
 			return nil, unavailable(fmt.Errorf("reading an index: %w", err))
 		}
-		members = append(members, member)
+		at, found := slices.BinarySearch(members, member)
+		if member <= after || found || at == n {
+			continue
+		}
+		members = slices.Insert(members, at, member)
+		members = members[:min(n, len(members))]
 	}
-	slices.Sort(members)
-	return slices.Compact(members), nil
+	return members, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -90,8 +91,39 @@ func TestIndexForgetsWhatHasExpired(t *testing.T) {
 	if err := s.eachGrant(ctx, "alice-1", func(string, Grant, store.Record) error { visited++; return nil }); err != nil || visited != 1 {
 		t.Errorf("%d visited, %v", visited, err)
 	}
-	if members, err := sortedMembers(ctx, s.store, subjectGrants("alice-1")); err != nil || len(members) != 1 || members[0] != "here" {
+	if members, err := membersAfter(ctx, s.store, subjectGrants("alice-1"), "", 10_000); err != nil || len(members) != 1 || members[0] != "here" {
 		t.Errorf("indexed are %v, %v", members, err)
+	}
+}
+
+// Pages of an index are in order, and have each member once.
+func TestMembersAfter(t *testing.T) {
+	s := browserServer(t, nil)
+	want := make([]string, 25)
+	var all sync.WaitGroup
+	for i := range want {
+		want[i] = fmt.Sprintf("member-%02d", i)
+		all.Go(func() {
+			if err := s.store.Link(t.Context(), "index", want[i], time.Now().Add(time.Hour)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, n := range []int{1, 7, 24, 25, 26} {
+		var got []string
+		for page, after := []string{""}, ""; len(page) > 0; {
+			var err error
+			if page, err = membersAfter(t.Context(), s.store, "index", after, n); err != nil || len(page) > n {
+				t.Fatal(page, err)
+			}
+			if got = append(got, page...); len(page) > 0 {
+				after = page[len(page)-1]
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("by %d: %q", n, got)
+		}
 	}
 }
 
@@ -120,7 +152,7 @@ func TestEndSubjectOfMany(t *testing.T) {
 	}
 	add("new", 1, now.Add(time.Minute))
 	left := func() []string {
-		members, err := sortedMembers(ctx, s.store, subjectGrants("alice-1"))
+		members, err := membersAfter(ctx, s.store, subjectGrants("alice-1"), "", 10_000)
 		if err != nil {
 			t.Fatal(err)
 		}

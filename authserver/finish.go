@@ -82,6 +82,11 @@ func (s *Server) finish(ctx context.Context, ended []string) error {
 
 // finishSubject deletes the grants of a user that an epoch has ended.
 func (s *Server) finishSubject(ctx context.Context, subject string, begun epoch) error {
+	return s.deleteAll(ctx, subject, begun.ends)
+}
+
+// deleteAll deletes those grants of a user that have ended, several at once.
+func (s *Server) deleteAll(ctx context.Context, subject string, hasEnded func(Grant) bool) error {
 	var ended []string
 	remove := func() error {
 		failures := make([]error, len(ended))
@@ -94,7 +99,7 @@ func (s *Server) finishSubject(ctx context.Context, subject string, begun epoch)
 		return errors.Join(failures...)
 	}
 	err := s.eachGrant(ctx, subject, func(id string, grant Grant, _ store.Record) error {
-		if !begun.ends(grant) {
+		if !hasEnded(grant) {
 			return nil
 		}
 		if ended = append(ended, id); len(ended) < deletedAtOnce {

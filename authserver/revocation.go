@@ -213,12 +213,7 @@ var errLater = errors.New("the rest is deleted later")
 
 // deleteSessionGrants deletes those grants of a user that belong to a session.
 func (s *Server) deleteSessionGrants(ctx context.Context, subject, sessionID string) error {
-	return s.eachGrant(ctx, subject, func(grantID string, grant Grant, _ store.Record) error {
-		if grant.SessionID != sessionID {
-			return nil
-		}
-		return s.deleteGrant(ctx, subject, grantID)
-	})
+	return s.deleteAll(ctx, subject, func(grant Grant) bool { return grant.SessionID == sessionID })
 }
 
 func (s *Server) deleteGrant(ctx context.Context, subject, grantID string) error {
