@@ -291,6 +291,48 @@ func limits(ctx context.Context, s store.Store, name string) error {
 	return nil
 }
 
+// namesApart is for names that strangers have a part in (ATTACKS OP-05): what patterns,
+// hash tags, scripts and protocols take for more than text is text.
+func namesApart(ctx context.Context, s store.Store, name string) error {
+	hostile := []string{"", "*", "?", "[a-z]", "{", "}", "{}", "{x}", "{x}y", "x}{y", "\x00", "\x00x", "\r\n", "\r\nDEL *\r\n", "$1\r\na", "'\"", "\\", "/", "../", "%00",
+		"]] redis.call('FLUSHALL') --", "\xff", " ", strings.Repeat("x", 200)}
+	for i, suffix := range hostile {
+		if err := s.Create(ctx, name+suffix, fmt.Append(nil, i), inAnHour()); err != nil {
+			return broken("names are apart, whatever is in them", "Create %q: %v", suffix, err)
+		}
+		if err := s.Link(ctx, name, name+suffix, inAnHour()); err != nil {
+			return err
+		}
+	}
+	for i, suffix := range hostile {
+		r, err := get(ctx, s, name+suffix)
+		if err != nil || string(r.Value) != fmt.Sprint(i) {
+			return broken("names are apart, whatever is in them", "%q holds %q, %v", suffix, r.Value, err)
+		}
+	}
+	linked := make(map[string]bool)
+	for member, err := range s.Linked(ctx, name) {
+		if err != nil {
+			return err
+		}
+		linked[member] = true
+	}
+	for i, suffix := range hostile {
+		if !linked[name+suffix] || len(linked) != len(hostile) {
+			return broken("names are apart, whatever is in them", "%d of %d are linked, %q: %t", len(linked), len(hostile), suffix, linked[name+suffix])
+		}
+		if err := s.Delete(ctx, name+suffix); err != nil {
+			return err
+		}
+		for _, other := range hostile[i+1:] {
+			if r, err := get(ctx, s, name+other); err != nil || !r.Exists() {
+				return broken("names are apart, whatever is in them", "with %q went %q, %v", suffix, other, err)
+			}
+		}
+	}
+	return nil
+}
+
 func contextEnds(ctx context.Context, s store.Store, name string) error {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()

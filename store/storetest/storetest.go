@@ -61,6 +61,7 @@ var Checks = []Check{
 	{"batch ends", batchEnds},
 	{"batch racing", batchRacing},
 	{"limits", limits},
+	{"names apart", namesApart},
 	{"context", contextEnds},
 	{"ping", ping},
 }

@@ -30,6 +30,7 @@ func TestSuiteBites(t *testing.T) {
 		{"a Tail that skips an event", "log order", "every event", func(s store.Store) store.Store { return skipping{s} }},
 		{"a nil value that erases", "swap", "keeps the present one", func(s store.Store) store.Store { return erasing{s} }},
 		{"a counter that is prolonged", "counter window", "window of its first Add", func(s store.Store) store.Store { return &prolonging{Store: s} }},
+		{"names that end at a NUL", "names apart", "names are apart", func(s store.Store) store.Store { return cutting{s} }},
 		{"a batch that goes on", "batch ends", "ends where a record exists", func(s store.Store) store.Store { return goingOn{s} }},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
@@ -62,6 +63,13 @@ func open(t *testing.T) store.Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+type cutting struct{ store.Store }
+
+func (c cutting) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
+	key, _, _ = strings.Cut(key, "\x00")
+	return c.Store.Create(ctx, key, value, expires)
 }
 
 type goingOn struct{ store.Store }
