@@ -138,7 +138,8 @@ func (f *follower) connect(ctx context.Context, snapshot bool) error {
 	request.Header.Set("Last-Event-ID", string(f.feed.Cursor()))
 	client := *f.source.client
 	client.Timeout = 0 // it would end the stream
-	f.feed.Connect(nonce, time.Now())
+	sent := time.Now()
+	f.feed.Connect(nonce, sent)
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -151,16 +152,21 @@ func (f *follower) connect(ctx context.Context, snapshot bool) error {
 	default:
 		return fmt.Errorf("%s answered %s", f.location, response.Status)
 	}
-	return f.read(ctx, response.Body, watch, leased)
+	return f.read(ctx, response.Body, sent, watch, leased)
 }
 
-// read applies the frames of a stream of server-sent events. Each event is one
-// line of data, the rest is for other readers.
-func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer, leased bool) error {
+// latest is how long after the request the first frame of a stream may come. All others
+// may look as old as it took, since it may have been signed at the end of that.
+const latest = feed.Lease - feed.Heartbeat
+
+// read applies the frames of a stream of server-sent events that was asked for at an
+// instant. Each event is one line of data, the rest is for other readers.
+func (f *follower) read(ctx context.Context, stream io.Reader, sent time.Time, watch *time.Timer, leased bool) error {
 	acknowledge := f.acknowledging(ctx)
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(make([]byte, 0, 4096), maxEvent)
 	expired := time.Now()
+	var late time.Time // when the first frame came, if it took long and nothing has been fresh since
 	for lines.Scan() {
 		raw, found := strings.CutPrefix(lines.Text(), "data: ")
 		if !found {
@@ -170,6 +176,15 @@ func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer
 		frame, err := f.feed.Apply(raw, received, f.verify(ctx))
 		if err != nil {
 			return err
+		}
+		switch {
+		case frame.Nonce != "" && received.Sub(sent) > latest:
+			late = received
+		case late.IsZero():
+		case f.feed.Fresh(received):
+			late = time.Time{}
+		case received.Sub(late) > feed.Lease:
+			return fmt.Errorf("all of it looks too old, for its first frame took %s", late.Sub(sent))
 		}
 		if leased && f.noLease.Load() {
 			return errLeaseGivenUp
