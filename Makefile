@@ -48,7 +48,7 @@ bench: bench-build
 	cd bench && go run .
 
 bench-quick: bench-build
-	cd bench && go run . -rounds 1 -for 300ms -live 20000
+	cd bench && go run . -rounds 1 -for 200ms -open 0 -live 5000 -people 50
 
 bench-build: build
 	@mkdir -p $(BIN)/bench

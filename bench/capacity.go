@@ -24,7 +24,7 @@ import (
 // measureCapacity fills the store with grants of as many users, and prints what
 // each takes there, and what a refresh and a restart cost among few and among many.
 func measureCapacity(s settings) error {
-	table := report.NewTable(os.Stdout, "store", "live grants", "bytes per grant", "start to first answer, ms", "server MiB",
+	table := report.NewTable(os.Stdout, "store", "live grants", "bytes per grant", "made per second", "start to first answer, ms", "server MiB",
 		"refreshes per second", "µs of server CPU", "p50 ms", "p99 ms")
 	for _, kind := range []struct {
 		name  string
@@ -52,7 +52,9 @@ func measureFull(s settings, name string, redisArgs []string, live int, table re
 		p.Stop()
 	}
 	c.run = nil
+	began := time.Now()
 	bytes, err := fill(c, live, "")
+	took := time.Since(began)
 	if err != nil {
 		return err
 	}
@@ -72,11 +74,11 @@ func measureFull(s settings, name string, redisArgs []string, live int, table re
 			return err
 		}
 	}
-	each := "–"
+	each, made := "–", "–"
 	if live > 0 {
-		each = fmt.Sprintf("%.0f", bytes/float64(live))
+		each, made = fmt.Sprintf("%.0f", bytes/float64(live)), fmt.Sprintf("%.0f", float64(live)/took.Seconds())
 	}
-	table.Row(name, fmt.Sprint(live), each, fmt.Sprintf("%.0f", ready), fmt.Sprintf("%.0f", p.PeakMiB()),
+	table.Row(name, fmt.Sprint(live), each, made, fmt.Sprintf("%.0f", ready), fmt.Sprintf("%.0f", p.PeakMiB()),
 		measured.rate.Spread("%.0f"), measured.server.Spread("%.0f"), fmt.Sprintf("%.1f", measured.latency[0].Median()), fmt.Sprintf("%.1f", measured.latency[2].Median()))
 	return nil
 }

@@ -4,7 +4,7 @@
 // what counts is the servers' own CPU, which others on the machine disturb least.
 //
 //	make bench        the tables of docs/figures.md, about 20 minutes
-//	make bench-quick  fewer and shorter rounds, two minutes
+//	make bench-quick  fewer and shorter rounds, no open loop, 50 people, 5,000 grants: two minutes
 //
 // The module is laid out so:
 //
@@ -42,14 +42,17 @@ type settings struct {
 	rounds  int
 	clients int
 	live    int
+	people  int
 	open    float64
 
 	operations string
 	stores     string
 }
 
-// maxClients bounds -clients; each signs in as somebody else.
-const maxClients = 100
+const (
+	maxClients = 100 // each signs in as somebody else
+	maxPeople  = 10_000
+)
 
 // tables are what can be measured.
 var tables = []struct {
@@ -73,6 +76,7 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
+	flag.IntVar(&s.people, "people", 500, "how many sign in at the same time, in the tables signins and pages")
 	flag.Float64Var(&s.open, "open", 0.5, "share of the rate of parallel clients at which operations are offered in an open loop besides; 0: in none")
 	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
 	flag.StringVar(&s.stores, "stores", "", "part of the names of the stores of the tables starts, capacity and ending: embedded, Redis; all when empty")
@@ -95,8 +99,8 @@ func run(s settings, only []string) error {
 	if s.binary = binary; s.rounds < 1 || s.clients < 1 || s.each <= 0 || s.live < 1 || s.open < 0 {
 		return errors.New("-rounds, -clients, -for and -live must be positive, and -open not negative")
 	}
-	if s.clients > maxClients {
-		return fmt.Errorf("-clients may be %d at most", maxClients)
+	if s.clients > maxClients || s.people < 1 || s.people > maxPeople {
+		return fmt.Errorf("-clients may be %d at most, and -people from 1 to %d", maxClients, maxPeople)
 	}
 	for _, name := range only {
 		if !slices.ContainsFunc(tables, func(t struct {

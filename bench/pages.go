@@ -36,7 +36,7 @@ func measurePages(s settings) error {
 		}
 		fmt.Printf("codes for a browser that is signed in: %.0f per second, %.2f ms of server CPU each\n",
 			float64(codes)/time.Since(began).Seconds(), float64((server.CPU()-cpu).Microseconds())/1000/float64(codes))
-		return allAtOnce("by the pages", server, func(i int) (int, error) {
+		return allAtOnce(s.people, "by the pages", server, func(i int) (int, error) {
 			visitor, err := newVisitor(base, i)
 			if err != nil {
 				return 0, err

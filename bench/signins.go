@@ -14,19 +14,16 @@ import (
 	"authserver/bench/internal/process"
 )
 
-// people is how many sign in at the same time.
-const people = 500
-
 // measureSignIns signs people in by the password grant, all at the same time.
 func measureSignIns(s settings) error {
 	return withPeople(s, func(base string, server *process.Process) error {
-		return allAtOnce("by the password grant", server, func(i int) (int, error) { return signIn(base, i) })
+		return allAtOnce(s.people, "by the password grant", server, func(i int) (int, error) { return signIn(base, i) })
 	})
 }
 
 // withPeople measures a server that knows them.
 func withPeople(s settings, measure func(base string, server *process.Process) error) error {
-	installation, err := process.Install(s.binary, process.Options{People: people})
+	installation, err := process.Install(s.binary, process.Options{People: s.people})
 	if err != nil {
 		return err
 	}
@@ -42,7 +39,7 @@ func withPeople(s settings, measure func(base string, server *process.Process) e
 
 // allAtOnce signs everybody in at the same time, each as often as it takes, and prints
 // what that costs the server and how much memory it took at most.
-func allAtOnce(how string, server *process.Process, signIn func(i int) (busy int, err error)) error {
+func allAtOnce(people int, how string, server *process.Process, signIn func(i int) (busy int, err error)) error {
 	before, cpu, began := server.ResidentMiB(), server.CPU(), time.Now()
 	busy, failures := make([]int, people), make([]error, people)
 	var wait sync.WaitGroup
@@ -60,12 +57,12 @@ func allAtOnce(how string, server *process.Process, signIn func(i int) (busy int
 	took := time.Since(began).Seconds()
 	fmt.Printf("%d people sign in at once %s (argon2id, 19 MiB each): all in after %.1f s, %.0f per second, %.1f ms of server CPU each, "+
 		"%d times told to come back, resident %.0f MiB before and %.0f MiB at most, %d cores\n",
-		people, how, took, people/took, float64((server.CPU()-cpu).Milliseconds())/people, repeated, before, server.PeakMiB(), runtime.NumCPU())
+		people, how, took, float64(people)/took, float64((server.CPU()-cpu).Milliseconds())/float64(people), repeated, before, server.PeakMiB(), runtime.NumCPU())
 	return nil
 }
 
 // signing keeps the connections of all who sign in.
-var signing = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: people}}
+var signing = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: maxPeople}}
 
 // signIn returns how often it had to come back.
 func signIn(base string, i int) (busy int, err error) {
