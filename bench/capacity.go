@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -21,8 +23,8 @@ import (
 	"authserver/store/redisstore"
 )
 
-// measureCapacity fills the store with grants of as many users, and prints what
-// each takes there, and what a refresh and a restart cost among few and among many.
+// measureCapacity fills the store with grants, and prints what each takes there, and what
+// a refresh and a restart cost among few and among many.
 func measureCapacity(s settings) error {
 	table := report.NewTable(os.Stdout, "store", "live grants", "bytes per grant", "made per second", "start to first answer, ms", "server MiB",
 		"refreshes per second", "µs of server CPU", "p50 ms", "p99 ms")
@@ -33,7 +35,7 @@ func measureCapacity(s settings) error {
 		if !strings.Contains(kind.name, s.stores) {
 			continue
 		}
-		for _, live := range []int{0, s.live} {
+		for _, live := range append([]int{0}, s.live...) {
 			if err := measureFull(s, kind.name, kind.redis, live, table); err != nil {
 				return fmt.Errorf("%s, %d grants: %w", kind.name, live, err)
 			}
@@ -53,7 +55,7 @@ func measureFull(s settings, name string, redisArgs []string, live int, table re
 	}
 	c.run = nil
 	began := time.Now()
-	bytes, err := fill(c, live, "")
+	bytes, err := fill(c, live, func(n int) string { return subjectOf(n / s.perUser) })
 	took := time.Since(began)
 	if err != nil {
 		return err
@@ -83,9 +85,9 @@ func measureFull(s settings, name string, redisArgs []string, live int, table re
 	return nil
 }
 
-// fill makes grants as the server makes them, of one user or, when empty, each of a user
-// of its own, without the signing in, and returns by how many bytes the store has grown.
-func fill(c *contender, live int, subject string) (float64, error) {
+// fill makes grants as the server makes them, the nth of a user of subject(n), without the
+// signing in, and returns by how many bytes the store has grown.
+func fill(c *contender, live int, subject func(n int) string) (float64, error) {
 	ctx := context.Background()
 	database := filepath.Join(c.installation.Directory, "data", "store.db")
 	size := func() (int64, error) {
@@ -126,6 +128,12 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// subjectOf is the nth user's, as long and as random as an id.
+func subjectOf(n int) string {
+	hash := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(n)))
+	return base64.RawURLEncoding.EncodeToString(hash[:24])
+}
+
 const (
 	// writers make grants at the same time; the embedded store writes theirs together.
 	writers = 256
@@ -134,7 +142,7 @@ const (
 	refreshMax  = 365 * 24 * time.Hour
 )
 
-func makeGrants(ctx context.Context, s store.Store, live int, subject string) error {
+func makeGrants(ctx context.Context, s store.Store, live int, subject func(n int) string) error {
 	grants := store.Table[authserver.Grant]{Store: s, Name: "grant"}
 	var next atomic.Int64
 	failures := make([]error, writers)
@@ -142,21 +150,22 @@ func makeGrants(ctx context.Context, s store.Store, live int, subject string) er
 	for w := range writers {
 		wait.Go(func() {
 			for failures[w] == nil {
-				n := next.Add(1)
-				if n > int64(live) {
+				n := int(next.Add(1)) - 1
+				if n >= live {
 					return
 				}
-				id, of, now := newID(), subject, time.Now()
-				if of == "" {
-					of = newID()
-				}
+				id, of, now := newID(), subject(n), time.Now()
 				expires, end := now.Add(refreshIdle), now.Add(refreshMax)
 				grant := authserver.Grant{
 					ClientID: process.ClientID, Subject: of, Scope: "openid profile orders:read", Resources: []string{process.Resource},
 					AuthTime: now.Unix(), ACR: "1", AMR: []string{"pwd"}, SessionID: newID(),
 					Created: now.Unix(), Expires: end.Unix(),
 				}
-				failures[w] = errors.Join(grants.Create(ctx, id, grant, expires), s.Link(ctx, "grants/sub/"+of, id, end))
+				creation, err := grants.Creation(id, grant, expires)
+				if err == nil {
+					_, err = store.Do(ctx, s, store.Batch{Create: []store.Creation{creation}, Link: []store.Membership{{Index: "grants/sub/" + of, Member: id, Expires: end}}})
+				}
+				failures[w] = err
 			}
 		})
 	}

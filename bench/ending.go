@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func measureEnd(s settings, name string, redisArgs []string, table report.Table)
 	for _, p := range c.run {
 		p.Stop()
 	}
-	if _, err := fill(c, s.live, user.Sub); err != nil {
+	if _, err := fill(c, slices.Max(s.live), func(int) string { return user.Sub }); err != nil {
 		return err
 	}
 	p, err := c.installation.Start()
@@ -113,7 +114,7 @@ func measureEnd(s settings, name string, redisArgs []string, table report.Table)
 			ms := func(p float64) float64 { return float64(r.Percentile(p).Microseconds()) / 1000 }
 			return fmt.Sprintf("%.1f / %.1f / %.1f", ms(50), ms(99), ms(100))
 		}
-		table.Row(name, end.what, fmt.Sprint(s.live), took.Round(time.Millisecond).String(), latencies(before), latencies(during))
+		table.Row(name, end.what, fmt.Sprint(slices.Max(s.live)), took.Round(time.Millisecond).String(), latencies(before), latencies(during))
 	}
 	return nil
 }

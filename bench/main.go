@@ -28,6 +28,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,7 +42,8 @@ type settings struct {
 	each    time.Duration
 	rounds  int
 	clients int
-	live    int
+	live    sizes
+	perUser int // grants, in the table capacity
 	people  int
 	open    float64
 
@@ -68,6 +70,25 @@ var tables = []struct {
 	{"ending", measureEnding},
 }
 
+// sizes are numbers with commas.
+type sizes []int
+
+func (n *sizes) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint([]int(*n)), " ", ","), "[]")
+}
+
+func (n *sizes) Set(text string) error {
+	*n = nil
+	for one := range strings.SplitSeq(text, ",") {
+		size, err := strconv.Atoi(one)
+		if err != nil || size < 1 {
+			return fmt.Errorf("%q is no positive number", one)
+		}
+		*n = append(*n, size)
+	}
+	return nil
+}
+
 func main() {
 	var s settings
 	flag.StringVar(&s.binary, "binary", "../bin/authserver", "the server to measure")
@@ -75,7 +96,9 @@ func main() {
 	flag.DurationVar(&s.each, "for", 1500*time.Millisecond, "length of one run")
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
-	flag.IntVar(&s.live, "live", 100_000, "live grants to measure their size with")
+	s.live = sizes{100_000}
+	flag.Var(&s.live, "live", "live grants to measure their size with, with commas; the most of them to end")
+	flag.IntVar(&s.perUser, "per-user", 1, "live grants of each user in the table capacity")
 	flag.IntVar(&s.people, "people", 500, "how many sign in at the same time, in the tables signins and pages")
 	flag.Float64Var(&s.open, "open", 0.5, "share of the rate of parallel clients at which operations are offered in an open loop besides; 0: in none")
 	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
@@ -96,8 +119,8 @@ func run(s settings, only []string) error {
 	if err != nil {
 		return fmt.Errorf("%w; run `make build`", err)
 	}
-	if s.binary = binary; s.rounds < 1 || s.clients < 1 || s.each <= 0 || s.live < 1 || s.open < 0 {
-		return errors.New("-rounds, -clients, -for and -live must be positive, and -open not negative")
+	if s.binary = binary; s.rounds < 1 || s.clients < 1 || s.each <= 0 || s.perUser < 1 || s.open < 0 {
+		return errors.New("-rounds, -clients, -for and -per-user must be positive, and -open not negative")
 	}
 	if s.clients > maxClients || s.people < 1 || s.people > maxPeople {
 		return fmt.Errorf("-clients may be %d at most, and -people from 1 to %d", maxClients, maxPeople)
