@@ -38,7 +38,7 @@ type follower struct {
 	first    chan struct{} // closed when revocations are known for the first time
 	patience time.Time     // until when requests wait for that
 	started  bool          // first is closed
-	frames   atomic.Int64  // that were applied
+	frames   atomic.Int64  // after which all revocations were known
 	noLease  *atomic.Bool  // some route accepts tokens while revocations are not known
 	held     atomic.Bool   // the issuer counts on the promise of a lease
 }
@@ -138,8 +138,7 @@ func (f *follower) connect(ctx context.Context, snapshot bool) error {
 	request.Header.Set("Last-Event-ID", string(f.feed.Cursor()))
 	client := *f.source.client
 	client.Timeout = 0 // it would end the stream
-	sent := time.Now()
-	f.feed.Connect(nonce, sent)
+	f.feed.Connect(nonce, time.Now())
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -152,21 +151,16 @@ func (f *follower) connect(ctx context.Context, snapshot bool) error {
 	default:
 		return fmt.Errorf("%s answered %s", f.location, response.Status)
 	}
-	return f.read(ctx, response.Body, sent, watch, leased)
+	return f.read(ctx, response.Body, watch, leased)
 }
 
-// latest is how long after the request the first frame of a stream may come. All others
-// may look as old as it took, since it may have been signed at the end of that.
-const latest = feed.Lease - feed.Heartbeat
-
-// read applies the frames of a stream of server-sent events that was asked for at an
-// instant. Each event is one line of data, the rest is for other readers.
-func (f *follower) read(ctx context.Context, stream io.Reader, sent time.Time, watch *time.Timer, leased bool) error {
+// read applies the frames of a stream of server-sent events. Each event is one
+// line of data, the rest is for other readers.
+func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer, leased bool) error {
 	acknowledge := f.acknowledging(ctx)
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(make([]byte, 0, 4096), maxEvent)
 	expired := time.Now()
-	var late time.Time // when the first frame came, if it took long and nothing has been fresh since
 	for lines.Scan() {
 		raw, found := strings.CutPrefix(lines.Text(), "data: ")
 		if !found {
@@ -177,15 +171,6 @@ func (f *follower) read(ctx context.Context, stream io.Reader, sent time.Time, w
 		if err != nil {
 			return err
 		}
-		switch {
-		case frame.Nonce != "" && received.Sub(sent) > latest:
-			late = received
-		case late.IsZero():
-		case f.feed.Fresh(received):
-			late = time.Time{}
-		case received.Sub(late) > feed.Lease:
-			return fmt.Errorf("all of it looks too old, for its first frame took %s", late.Sub(sent))
-		}
 		if leased && f.noLease.Load() {
 			return errLeaseGivenUp
 		}
@@ -194,10 +179,12 @@ func (f *follower) read(ctx context.Context, stream io.Reader, sent time.Time, w
 		}
 		acknowledge(frame)
 		watch.Reset(silence)
-		f.frames.Add(1)
-		if !f.started && f.feed.Fresh(received) {
-			f.started = true
-			close(f.first)
+		if f.feed.Fresh(received) {
+			f.frames.Add(1)
+			if !f.started {
+				f.started = true
+				close(f.first)
+			}
 		}
 		if received.Sub(expired) > expireEvery {
 			f.feed.Set.Expire()

@@ -19,6 +19,9 @@ var (
 	// ErrGap says that a frame does not continue what was applied: something was
 	// lost, repeated, put in another order, or belongs to another connection.
 	ErrGap = errors.New("the frame does not continue what was applied")
+	// ErrSlow says that the connection took so long to begin that its frames look older
+	// than they may be: how long they take cannot be told from how long the first one took.
+	ErrSlow = errors.New("the connection began too slowly to tell how old its frames are")
 )
 
 // Verify checks the signature of a token by the issuer's keys.
@@ -38,12 +41,13 @@ type Follower struct {
 	issuer string
 	cursor Cursor
 
-	nonce  string    // awaited in the first frame
-	sent   time.Time // when the request left
-	stream string    // of the connection; empty before its first frame
-	origin time.Time // not later than when the stream's clock stood at zero
-	asOf   int64     // of the latest frame
-	seen   time.Time // when the request left or the latest frame came
+	nonce  string        // awaited in the first frame
+	sent   time.Time     // when the request left
+	began  time.Duration // from then until the first frame came
+	stream string        // of the connection; empty before its first frame
+	origin time.Time     // not later than when the stream's clock stood at zero
+	asOf   int64         // of the latest frame
+	seen   time.Time     // when the request left or the latest frame came
 
 	fresh atomic.Pointer[time.Time]
 }
@@ -107,7 +111,8 @@ func (f *Follower) Connect(nonce string, sent time.Time) {
 // new when it wakes.
 const maxStep = 100 * time.Millisecond
 
-// Apply takes one frame, as it came and when, and returns what it said.
+// Apply takes one frame, as it came and when, and returns what it said; beside ErrSlow as
+// well, since it counts.
 func (f *Follower) Apply(raw string, received time.Time, verify Verify) (Frame, error) {
 	var frame Frame
 	if err := f.open(raw, FrameType, verify, &frame); err != nil {
@@ -130,11 +135,17 @@ func (f *Follower) Apply(raw string, received time.Time, verify Verify) (Frame, 
 	}
 	if first {
 		f.stream, f.nonce, f.origin = frame.Stream, "", f.sent.Add(-milliseconds(frame.Clock))
+		f.began = received.Sub(f.sent)
 	}
 	f.Set.Add(frame.Revoked)
 	f.cursor, f.asOf = frame.Cursor, frame.AsOf
-	if frame.AsOf >= 0 {
-		f.confirm(received)
+	if frame.AsOf < 0 {
+		return frame, nil
+	}
+	f.confirm(received)
+	// The first frame may itself have been long on its way; the next one tells.
+	if age := received.Sub(f.origin.Add(milliseconds(f.asOf))); !first && age > Lease && age-f.began <= Lease {
+		return frame, ErrSlow
 	}
 	return frame, nil
 }

@@ -244,6 +244,40 @@ func TestDelayedFrames(t *testing.T) {
 	})
 }
 
+// A connection of which the server began too slowly to speak is given up: it would look
+// stale for as long as it lasts. What the server or the network does later is no reason.
+func TestSlowBeginning(t *testing.T) {
+	for _, c := range []struct {
+		before, after time.Duration // that the first frame was signed after the request, and came after that
+		later         time.Duration // that the next frame takes
+		want          error
+	}{
+		{Lease, 0, 0, nil}, {Lease + time.Millisecond, 0, 0, ErrSlow}, {time.Minute, 0, 0, ErrSlow},
+		{Lease / 2, 0, Lease / 2, nil}, {Lease / 2, 0, Lease/2 + time.Millisecond, ErrSlow},
+		{0, time.Minute, 0, nil}, {0, 0, Lease + time.Millisecond, nil}, {time.Millisecond, 0, time.Minute, nil},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			i := newIssuer(t)
+			f := NewFollower(issuerName)
+			if err := f.Load(i.snapshot(), i.verify); err != nil {
+				t.Fatal(err)
+			}
+			f.Connect("n", time.Now())
+			time.Sleep(c.before)
+			hello := i.hello("n")
+			time.Sleep(c.after)
+			if _, err := f.Apply(hello, time.Now(), i.verify); err != nil {
+				t.Fatal(err)
+			}
+			next := i.sign(FrameType, i.frame())
+			time.Sleep(c.later)
+			if _, err := f.Apply(next, time.Now(), i.verify); !errors.Is(err, c.want) {
+				t.Errorf("%+v: %v", c, err)
+			}
+		})
+	}
+}
+
 // While the server cannot read its store it says so, and the lease ends.
 func TestServerBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
