@@ -4,7 +4,7 @@
 // what counts is the servers' own CPU, which others on the machine disturb least.
 //
 //	make bench        the tables of docs/figures.md, about 20 minutes
-//	make bench-quick  fewer and shorter rounds, no open loop, 50 people, 5,000 grants: two minutes
+//	make bench-quick  most of them, in fewer and shorter rounds, no open loop, 50 people, 5,000 grants: two minutes
 //
 // The module is laid out so:
 //

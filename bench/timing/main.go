@@ -3,7 +3,9 @@
 // by an id that was never seen before respectively by one that is configured; it
 // fails when their medians differ by 5 % or 0.2 ms. Then it compares, likewise in
 // turns, secrets of which the first and of which the last byte is wrong (ATTACKS
-// CA-11); it fails when their means differ by Welch's t-test with p < 0.01.
+// CA-11); it fails when their means differ by Welch's t-test with p < 0.01. And it
+// compares refresh tokens that are refused for different reasons (ATTACKS LG-07); it
+// fails when their medians differ by 0.3 ms.
 //
 //	make build && (cd bench && go run ./timing)
 package main
@@ -36,12 +38,12 @@ clients: [{client_id: known, client_secret: 0123456789abcdef0123456789abcdef, gr
 
 func main() {
 	binary := flag.String("binary", "../bin/authserver", "the server to measure")
-	each := flag.Int("each", 2000, "refusals of an unknown client, and of a wrong secret")
+	each := flag.Int("each", 2000, "refusals of an unknown client, of a wrong secret, and of a refresh token for each reason")
 	prefixes := flag.Int("prefixes", 50_000, "refusals of secrets with the first byte wrong, and with the last")
 	flag.Parse()
 	path, err := filepath.Abs(*binary)
 	if err == nil {
-		err = run(path, *each, *prefixes)
+		err = errors.Join(run(path, *each, *prefixes), compareRefreshes(path, *each))
 	}
 	if err != nil {
 		log.Fatal(err)
