@@ -146,9 +146,20 @@ func (s *Store) Close() error {
 	s.close.Do(func() {
 		close(s.closed)
 		<-s.done
+		s.leaveFreelist()
 		err = s.db.Close()
 	})
 	return err
+}
+
+// leaveFreelist writes which pages are free, which commits do not, since it would be
+// written anew by each. The next start reads that instead of the whole file. Where it
+// cannot be written, it does read the file, as after a crash.
+func (s *Store) leaveFreelist() {
+	if s.failure() == nil {
+		s.db.NoFreelistSync = false
+		_ = s.db.Update(func(*bbolt.Tx) error { return nil })
+	}
 }
 
 var errClosed = errors.New("the store is closed")
