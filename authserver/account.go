@@ -213,7 +213,8 @@ func (s *Server) showFactors(page *AccountPage, v accountVisit) error {
 // sessionsOfUser returns the sessions in which u is signed in.
 func (s *Server) sessionsOfUser(ctx context.Context, u user) ([]session, error) {
 	var live []session
-	for id, err := range s.store.Linked(ctx, sessionsOf(u.subject)) {
+	for member, err := range s.store.Linked(ctx, sessionsOf(u.subject), store.Member{}) {
+		id := member.Name
 		if err != nil {
 			return nil, unavailable(fmt.Errorf("listing sessions: %w", err))
 		}
@@ -256,7 +257,8 @@ func (s *Server) appsOf(v accountVisit) ([]AppView, error) {
 			a.Since = since
 		}
 	}
-	for clientID, err := range s.store.Linked(ctx, consentsOf(subject)) {
+	for member, err := range s.store.Linked(ctx, consentsOf(subject), store.Member{}) {
+		clientID := member.Name
 		if err != nil {
 			return nil, unavailable(fmt.Errorf("listing consents: %w", err))
 		}

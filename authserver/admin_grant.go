@@ -62,18 +62,18 @@ func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPag
 	if err != nil {
 		return GrantPage{}, err
 	}
-	ids, err := membersAfter(ctx, s.store, subjectGrants(subject), at.After, limit+1)
+	members, err := linkedPage(ctx, s.store, subjectGrants(subject), at.member(), limit+1)
 	if err != nil {
 		return GrantPage{}, err
 	}
 	answer := GrantPage{}
-	if len(ids) > limit {
-		ids = ids[:limit]
-		if answer.Next, err = s.cursor(list, position{After: ids[limit-1]}); err != nil {
+	if len(members) > limit {
+		members = members[:limit]
+		if answer.Next, err = s.cursor(list, positionAfter(0, members[limit-1])); err != nil {
 			return answer, err
 		}
 	}
-	answer.Grants, err = s.grantInfos(ctx, ids, query.SessionID, query.ClientID)
+	answer.Grants, err = s.grantInfos(ctx, memberNames(members), query.SessionID, query.ClientID)
 	return answer, err
 }
 
@@ -255,18 +255,14 @@ const mostCounted = 1000 // grants
 // countGrants counts the live grants of a user, or of one of his sessions; nil where he
 // has so many that whoever ends them should not wait for it.
 func (s *Server) countGrants(ctx context.Context, subject, sessionID string) (*int, error) {
-	var members []string
-	for member, err := range s.store.Linked(ctx, subjectGrants(subject)) {
-		if err != nil {
-			return nil, unavailable(fmt.Errorf("counting grants: %w", err))
-		}
-		if members = append(members, member); len(members) > mostCounted {
-			return nil, nil
-		}
+	members, err := linkedPage(ctx, s.store, subjectGrants(subject), store.Member{}, mostCounted+1)
+	if err != nil || len(members) > mostCounted {
+		return nil, err
 	}
-	slices.Sort(members)
+	names := memberNames(members)
+	slices.Sort(names)
 	live := 0
-	for chunk := range slices.Chunk(slices.Compact(members), maxPage) {
+	for chunk := range slices.Chunk(slices.Compact(names), maxPage) {
 		infos, err := s.grantInfos(ctx, chunk, sessionID, "")
 		if err != nil {
 			return nil, err
@@ -285,13 +281,13 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 	if err := s.markRemoved(ctx, known.user.subject, r.ClientID); err != nil { // for the codes that are out
 		return Revoked{}, err
 	}
-	ended, after := 0, ""
+	ended, after := 0, store.Member{}
 	for {
-		members, err := membersAfter(ctx, s.store, subjectGrants(known.user.subject), after, maxPage)
+		members, err := linkedPage(ctx, s.store, subjectGrants(known.user.subject), after, maxPage)
 		if err != nil {
 			return Revoked{}, err
 		}
-		infos, err := s.grantInfos(ctx, members, "", r.ClientID)
+		infos, err := s.grantInfos(ctx, memberNames(members), "", r.ClientID)
 		if err != nil {
 			return Revoked{}, err
 		}

@@ -37,8 +37,17 @@ func (p ListQuery) limit() (int, error) {
 // position is what a cursor holds: the entry after which the next page begins. The
 // configured entries are bucket 0, stored ones those from 1 on.
 type position struct {
-	Bucket int    `json:"b"`
-	After  string `json:"a"`
+	Bucket  int    `json:"b,omitempty"`
+	After   []byte `json:"a"`           // its name
+	Expires int64  `json:"e,omitempty"` // when the entry expires, in milliseconds since 1970
+}
+
+func positionAfter(bucket int, member store.Member) position {
+	return position{bucket, []byte(member.Name), member.Expires.UnixMilli()}
+}
+
+func (p position) member() store.Member {
+	return store.Member{Name: string(p.After), Expires: time.UnixMilli(p.Expires)}
 }
 
 // A cursor is sealed, and bound to the list that it is of, so that nobody makes one
@@ -70,8 +79,8 @@ func (s *Server) positionOf(list, cursor string) (position, error) {
 	return at, nil
 }
 
-// catalogueBuckets is into how many indexes a catalogue is divided, so that a page
-// of a long one need not read all of it.
+// catalogueBuckets is into how many indexes a catalogue is divided, so that no key of
+// Redis grows with all of it.
 const catalogueBuckets = 64
 
 // catalogue is the index of everything of a kind in the store, for lists.
@@ -98,42 +107,49 @@ func (c catalogue) remove(ctx context.Context, member string) error {
 
 // page returns up to limit members after a position, first the configured ones, and
 // the position of the last; done says that there are no more.
-func (c catalogue) page(ctx context.Context, configured []string, at position, limit int) (members []string, last position, done bool, err error) {
-	last = at
-	for ; last.Bucket <= catalogueBuckets; last = (position{Bucket: last.Bucket + 1}) {
-		all := configured
-		if last.Bucket > 0 {
-			if all, err = membersAfter(ctx, c.store, c.index(last.Bucket), last.After, limit); err != nil {
-				return nil, last, false, err
-			}
-		}
-		from, found := slices.BinarySearch(all, last.After)
+func (c catalogue) page(ctx context.Context, configured []string, at position, limit int) (names []string, last position, done bool, err error) {
+	if last = at; at.Bucket == 0 {
+		from, found := slices.BinarySearch(configured, string(at.After))
 		if found {
 			from++
 		}
-		members = append(members, all[from:min(from+limit-len(members), len(all))]...)
-		if len(members) == limit {
-			last.After = members[limit-1]
-			return members, last, false, nil
+		names = append(names, configured[from:min(from+limit, len(configured))]...)
+		if len(names) == limit {
+			return names, position{After: []byte(names[limit-1])}, false, nil
+		}
+		last = position{Bucket: 1}
+	}
+	for ; last.Bucket <= catalogueBuckets; last = (position{Bucket: last.Bucket + 1}) {
+		members, err := linkedPage(ctx, c.store, c.index(last.Bucket), last.member(), limit-len(names))
+		if err != nil {
+			return nil, last, false, err
+		}
+		names = append(names, memberNames(members)...)
+		if len(names) == limit {
+			return names, positionAfter(last.Bucket, members[len(members)-1]), false, nil
 		}
 	}
-	return members, last, true, nil
+	return names, last, true, nil
 }
 
-// membersAfter returns the first members of an index after one, sorted, as many as n. It
-// reads the whole index, which is in no order, and keeps no more of it than that.
-func membersAfter(ctx context.Context, s store.Store, index, after string, n int) ([]string, error) {
-	var members []string
-	for member, err := range s.Linked(ctx, index) {
+// linkedPage returns the first members of an index after one, n at most.
+func linkedPage(ctx context.Context, s store.Store, index string, after store.Member, n int) ([]store.Member, error) {
+	var members []store.Member
+	for member, err := range s.Linked(ctx, index, after) {
 		if err != nil {
 			return nil, unavailable(fmt.Errorf("reading an index: %w", err))
 		}
-		at, found := slices.BinarySearch(members, member)
-		if member <= after || found || at == n {
-			continue
+		if members = append(members, member); len(members) == n {
+			break
 		}
-		members = slices.Insert(members, at, member)
-		members = members[:min(n, len(members))]
 	}
 	return members, nil
+}
+
+func memberNames(members []store.Member) []string {
+	names := make([]string, len(members))
+	for i, member := range members {
+		names[i] = member.Name
+	}
+	return names
 }

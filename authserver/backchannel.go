@@ -109,7 +109,8 @@ func (b *backchannel) run(ctx context.Context) {
 // sendDue begins to send what is due, to each client apart.
 func (b *backchannel) sendDue(ctx context.Context) {
 	due := make(map[string][]string) // ids by client
-	for id, err := range b.server.store.Linked(ctx, notificationIndex) {
+	for member, err := range b.server.store.Linked(ctx, notificationIndex, store.Member{}) {
+		id := member.Name
 		if err != nil {
 			if ctx.Err() == nil {
 				b.server.log.Warn("listing logouts to be sent", "error", err.Error())

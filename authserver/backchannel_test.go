@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"authserver/internal/intake"
+	"authserver/store"
 )
 
 // listener is a client that is told of logouts.
@@ -57,10 +58,11 @@ func (l *listener) got(t *testing.T, want int) (token string) {
 // due makes all that waits due now.
 func due(t *testing.T, s *Server) (waiting int) {
 	t.Helper()
-	for id, err := range s.store.Linked(t.Context(), notificationIndex) {
+	for member, err := range s.store.Linked(t.Context(), notificationIndex, store.Member{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		id := member.Name
 		n, record, err := s.backchannel.table.Get(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)

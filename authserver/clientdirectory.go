@@ -197,11 +197,11 @@ const maxSharing = 10
 
 func (d *clientDirectory) loadOrigin(ctx context.Context, origin string) (struct{}, bool, error) {
 	looked := 0
-	for id, err := range d.store.Linked(ctx, originIndex(origin)) {
+	for member, err := range d.store.Linked(ctx, originIndex(origin), store.Member{}) {
 		if err != nil {
 			return struct{}{}, false, err
 		}
-		if _, err := d.find(ctx, id); err == nil {
+		if _, err := d.find(ctx, member.Name); err == nil {
 			return struct{}{}, true, nil
 		} else if !errors.Is(err, errNoClient) {
 			return struct{}{}, false, err

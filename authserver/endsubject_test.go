@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,60 +91,71 @@ func TestIndexForgetsWhatHasExpired(t *testing.T) {
 	if err := s.eachGrant(ctx, "alice-1", func(string, Grant, store.Record) error { visited++; return nil }); err != nil || visited != 1 {
 		t.Errorf("%d visited, %v", visited, err)
 	}
-	if members, err := membersAfter(ctx, s.store, subjectGrants("alice-1"), "", 10_000); err != nil || len(members) != 1 || members[0] != "here" {
+	if members, err := linkedPage(ctx, s.store, subjectGrants("alice-1"), store.Member{}, 10_000); err != nil || len(members) != 1 || members[0].Name != "here" {
 		t.Errorf("indexed are %v, %v", members, err)
 	}
 }
 
-// backwards is a store whose indexes are in the worst order.
-type backwards struct{ store.Store }
+// readStore counts what is read of indexes.
+type readStore struct {
+	store.Store
+	read int
+}
 
-func (b backwards) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		var members []string
-		for member, err := range b.Store.Linked(ctx, index) {
-			if err != nil {
-				yield("", err)
-				return
-			}
-			members = append(members, member)
-		}
-		slices.Sort(members)
-		for _, member := range slices.Backward(members) {
-			if !yield(member, nil) {
+func (r *readStore) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
+	return func(yield func(store.Member, error) bool) {
+		for member, err := range r.Store.Linked(ctx, index, after) {
+			r.read++
+			if !yield(member, err) {
 				return
 			}
 		}
 	}
 }
 
-// Pages of an index are in order, and have each member once.
-func TestMembersAfter(t *testing.T) {
-	s := browserServer(t, nil)
-	want := make([]string, 25)
-	var all sync.WaitGroup
-	for i := range want {
-		want[i] = fmt.Sprintf("member-%02d", i)
-		all.Go(func() {
-			if err := s.store.Link(t.Context(), "index", want[i], time.Now().Add(time.Hour)); err != nil {
-				t.Error(err)
-			}
-		})
+// Pages of a user's grants have each grant once, and read no more of the index than that,
+// though grants end meanwhile.
+func TestGrantPages(t *testing.T) {
+	reads := new(readStore)
+	s := browserServer(t, func(c *Config) { reads.Store, c.Store = c.Store, reads })
+	ctx, later, now := t.Context(), time.Now().Add(time.Hour), time.Now().Unix()
+	const many = 25
+	for i := range many {
+		id := fmt.Sprintf("grant-%02d", i)
+		grant := Grant{ClientID: "web", Subject: "alice-1", AuthTime: now, Created: now, Expires: later.Unix()}
+		if err := errors.Join(s.grants.Create(ctx, id, grant, later), s.store.Link(ctx, subjectGrants("alice-1"), id, later)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	all.Wait()
-	for _, n := range []int{1, 7, 24, 25, 26} {
-		var got []string
-		for page, after := []string{""}, ""; len(page) > 0 && len(got) <= len(want); {
-			var err error
-			if page, err = membersAfter(t.Context(), backwards{s.store}, "index", after, n); err != nil || len(page) > n {
-				t.Fatal(page, err)
+	for _, limit := range []int{1, 7, many - 1, many, many + 1} {
+		seen := make(map[string]bool)
+		query := GrantQuery{UserRef: UserRef{Username: "alice"}, ListQuery: ListQuery{Limit: limit}}
+		for pages := 0; pages == 0 || query.Cursor != ""; pages++ {
+			reads.read = 0
+			page, err := s.adminGrantList(ctx, query)
+			if err != nil || len(page.Grants) > limit || reads.read > limit+1 {
+				t.Fatalf("by %d: %d grants, %d read, %v", limit, len(page.Grants), reads.read, err)
 			}
-			if got = append(got, page...); len(page) > 0 {
-				after = page[len(page)-1]
+			for _, grant := range page.Grants {
+				if seen[grant.GrantID] {
+					t.Errorf("by %d: %s again", limit, grant.GrantID)
+				}
+				seen[grant.GrantID] = true
+			}
+			if query.Cursor = page.Next; limit == 7 && pages == 0 {
+				last := page.Grants[limit-1].GrantID // where the next page goes on
+				if err := s.endGrant(ctx, last, "test"); err != nil {
+					t.Fatal(err)
+				}
+				delete(seen, last)
 			}
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("by %d: %q", n, got)
+		left := many
+		if limit > 1 { // one has ended
+			left--
+		}
+		if len(seen) != left {
+			t.Errorf("by %d: %d of %d grants", limit, len(seen), left)
 		}
 	}
 }
@@ -175,11 +185,11 @@ func TestEndSubjectOfMany(t *testing.T) {
 	}
 	add("new", 1, now.Add(time.Minute))
 	left := func() []string {
-		members, err := membersAfter(ctx, s.store, subjectGrants("alice-1"), "", 10_000)
+		members, err := linkedPage(ctx, s.store, subjectGrants("alice-1"), store.Member{}, 10_000)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return members
+		return memberNames(members)
 	}
 	before := left()
 	if len(before) < 2 {

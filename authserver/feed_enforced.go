@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/feed"
+	"authserver/store"
 )
 
 // enforcedWithin is the longest that enforced waits: after it no verifier anywhere
@@ -150,11 +151,11 @@ func (s *Server) enforced(ctx context.Context) (Enforcement, error) {
 // others returns the further instances that may have given out leases.
 func (f *revocationFeed) others(ctx context.Context) ([]string, error) {
 	var found []string
-	for instance, err := range f.server.store.Linked(ctx, instances) {
+	for member, err := range f.server.store.Linked(ctx, instances, store.Member{}) {
 		if err != nil {
 			return nil, fmt.Errorf("looking up the other instances: %w", err)
 		}
-		if instance != f.stream && !slices.Contains(found, instance) {
+		if instance := member.Name; instance != f.stream && !slices.Contains(found, instance) {
 			found = append(found, instance)
 		}
 	}

@@ -185,7 +185,7 @@ func (o *oneRecord) Swap(_ context.Context, _ string, version uint64, value []by
 // server has told, or is refused.
 func FuzzCursors(f *testing.F) {
 	s := insideServer(f, nil, keys.MasterKey{})
-	genuine, err := s.cursor("clients", position{Bucket: 3, After: "web"})
+	genuine, err := s.cursor("clients", position{Bucket: 3, After: []byte("web")})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -237,11 +237,11 @@ func (s *Server) eachGrant(ctx context.Context, subject string, visit func(id st
 		ids = ids[:0]
 		return nil
 	}
-	for id, err := range s.store.Linked(ctx, subjectGrants(subject)) {
+	for member, err := range s.store.Linked(ctx, subjectGrants(subject), store.Member{}) {
 		if err != nil {
 			return unavailable(fmt.Errorf("listing grants: %w", err))
 		}
-		if ids = append(ids, id); len(ids) == grantsAtOnce {
+		if ids = append(ids, member.Name); len(ids) == grantsAtOnce {
 			if err := read(); err != nil {
 				return err
 			}

@@ -64,7 +64,8 @@ func TestGrantWhileItsUserEnds(t *testing.T) {
 			}
 			a := post(t, s.Issuer+"/token", web, form("grant_type", "password", "username", "bob", "password", "builder"))
 			refused(t, level, a, http.StatusBadRequest, "invalid_grant")
-			for id, err := range opened.Linked(t.Context(), "grants/sub/sub-bob") {
+			for member, err := range opened.Linked(t.Context(), "grants/sub/sub-bob", store.Member{}) {
+				id := member.Name
 				records, err2 := opened.Get(t.Context(), "grant/"+id)
 				if err != nil || err2 != nil || records[0].Exists() {
 					t.Errorf("a grant was left: %s %v %v", id, err, err2)

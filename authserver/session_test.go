@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"authserver/store"
 )
 
 func (b *browser) session() *session {
@@ -74,11 +76,11 @@ func TestSessionRecord(t *testing.T) {
 		t.Errorf("expires in %s", left)
 	}
 	var members []string
-	for member, err := range s.store.Linked(t.Context(), sessionsOf("alice-1")) {
+	for member, err := range s.store.Linked(t.Context(), sessionsOf("alice-1"), store.Member{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		members = append(members, member)
+		members = append(members, member.Name)
 	}
 	if len(members) != 1 || members[0] != started.ID {
 		t.Errorf("indexed as %v", members)

@@ -30,13 +30,13 @@ func (s *trippingStore) Link(ctx context.Context, index, member string, expires 
 	return s.Store.Link(ctx, index, member, expires)
 }
 
-func (s *trippingStore) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
+func (s *trippingStore) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
 	if strings.HasPrefix(index, "sessions/sub/") && s.trip > 0 {
 		if s.trip--; s.trip == 0 {
-			return func(yield func(string, error) bool) { yield("", errors.New("tripped")) }
+			return func(yield func(store.Member, error) bool) { yield(store.Member{}, errors.New("tripped")) }
 		}
 	}
-	return s.Store.Linked(ctx, index)
+	return s.Store.Linked(ctx, index, after)
 }
 
 const builder = "the builder's password"

@@ -79,6 +79,12 @@ type Clock interface {
 	Clock(ctx context.Context) (time.Time, error)
 }
 
+// Member is part of an index until it expires, in milliseconds resolution.
+type Member struct {
+	Name    string
+	Expires time.Time
+}
+
 // Position is a place in a log. Positions grow with each event and are never
 // reused; zero is before the first event. Nothing else may be read from one.
 type Position uint64
@@ -127,10 +133,13 @@ type Store interface {
 	// Unlink removes member from index, if it is there.
 	Unlink(ctx context.Context, index, member string) error
 
-	// Linked yields the unexpired members of index in no particular order: each
-	// that was linked all the while at least once, each at most a few times. It
+	// Linked yields the unexpired members of index that come after one, all for the
+	// zero Member. The order is the store's own, is the same for all who ask, and a
+	// member that is linked anew only moves backwards in it: so one that was linked
+	// all the while is yielded at least once, also to who goes on later, or
+	// elsewhere, after the last that he has seen; each at most a few times. It
 	// reads page by page, one round trip each, and ends after yielding an error.
-	Linked(ctx context.Context, index string) iter.Seq2[string, error]
+	Linked(ctx context.Context, index string, after Member) iter.Seq2[Member, error]
 
 	// Append adds an event to the end of log and returns its position. Events
 	// older than keep are dropped; all callers of one log give the same keep. If

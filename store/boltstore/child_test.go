@@ -163,8 +163,8 @@ func verify(ctx context.Context, s store.Store, line string) error {
 			return fmt.Errorf("found %+v", r)
 		}
 	case "link":
-		for member, err := range s.Linked(ctx, key) {
-			if err != nil || member == "member" {
+		for member, err := range s.Linked(ctx, key, store.Member{}) {
+			if err != nil || member.Name == "member" {
 				return err
 			}
 		}

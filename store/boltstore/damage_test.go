@@ -103,7 +103,7 @@ func TestReadingDamage(t *testing.T) {
 		t.Errorf("Tail: %v", err)
 	}
 	var last error
-	for _, last = range s.Linked(ctx, "damaged") {
+	for _, last = range s.Linked(ctx, "damaged", store.Member{}) {
 	}
 	if !errors.Is(last, errDamaged) {
 		t.Errorf("Linked: %v", last)

@@ -235,17 +235,21 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 const pageSize = 500 // members that Linked reads in one transaction
 
 // Linked implements store.Store.
-func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+func (s *Store) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
+	return func(yield func(store.Member, error) bool) {
 		if err := store.CheckKey(index); err != nil {
-			yield("", err)
+			yield(store.Member{}, err)
 			return
 		}
 		prefix := pair(index, nil)
-		for from := prefix; from != nil; {
+		from := prefix
+		if after.Name != "" { // by name: the first key behind its own
+			from = append(pair(index, []byte(after.Name)), 0)
+		}
+		for from != nil {
 			page, next, err := s.page(ctx, prefix, from)
 			if err != nil {
-				yield("", fmt.Errorf("reading an index: %w", err))
+				yield(store.Member{}, fmt.Errorf("reading an index: %w", err))
 				return
 			}
 			for _, member := range page {
@@ -259,7 +263,7 @@ func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, erro
 }
 
 // page returns live members from a key on, and where to go on, nil at the end.
-func (s *Store) page(ctx context.Context, prefix, from []byte) (members []string, next []byte, err error) {
+func (s *Store) page(ctx context.Context, prefix, from []byte) (members []store.Member, next []byte, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
@@ -276,7 +280,7 @@ func (s *Store) page(ctx context.Context, prefix, from []byte) (members []string
 				return err
 			}
 			if now.Before(expires) {
-				members = append(members, string(key[len(prefix):]))
+				members = append(members, store.Member{Name: string(key[len(prefix):]), Expires: expires})
 			}
 		}
 		return nil

@@ -189,12 +189,12 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 }
 
 // Linked implements store.Store.
-func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+func (s *Store) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
+	return func(yield func(store.Member, error) bool) {
 		asked := false
 		refused := s.call(false, func() (failed error) {
 			asked = true
-			for member, err := range s.inner.Linked(ctx, index) {
+			for member, err := range s.inner.Linked(ctx, index, after) {
 				if err != nil {
 					failed = err
 				}
@@ -205,7 +205,7 @@ func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, erro
 			return failed
 		})
 		if !asked {
-			yield("", refused)
+			yield(store.Member{}, refused)
 		}
 	}
 }

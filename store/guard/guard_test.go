@@ -137,7 +137,7 @@ func TestEmptied(t *testing.T) {
 		if _, err := s.Tail(t.Context(), "log", 0, 0); err == nil {
 			t.Errorf("%s: reads its log", name)
 		}
-		for _, err := range s.Linked(t.Context(), "index") {
+		for _, err := range s.Linked(t.Context(), "index", store.Member{}) {
 			if err == nil {
 				t.Errorf("%s: reads its indexes", name)
 			}
@@ -360,16 +360,16 @@ type listing struct {
 	err     error
 }
 
-func (l *listing) Linked(context.Context, string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+func (l *listing) Linked(_ context.Context, _ string, after store.Member) iter.Seq2[store.Member, error] {
+	return func(yield func(store.Member, error) bool) {
 		l.asked++
 		for _, member := range l.members {
-			if !yield(member, nil) {
+			if member > after.Name && !yield(store.Member{Name: member}, nil) {
 				return
 			}
 		}
 		if l.err != nil {
-			yield("", l.err)
+			yield(store.Member{}, l.err)
 		}
 	}
 }
@@ -381,10 +381,10 @@ func TestLinked(t *testing.T) {
 		inner := &listing{members: []string{"a", "b", "c"}}
 		s := &Store{inner: inner, breaker: breaker{log: slog.New(slog.DiscardHandler)}}
 		read := func(most int) (members []string, failed error) {
-			for member, err := range s.Linked(t.Context(), "index") {
+			for member, err := range s.Linked(t.Context(), "index", store.Member{}) {
 				if err != nil {
 					failed = err
-				} else if members = append(members, member); len(members) == most {
+				} else if members = append(members, member.Name); len(members) == most {
 					break
 				}
 			}

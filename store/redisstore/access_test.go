@@ -124,7 +124,7 @@ func everyCall(t *testing.T, options redisstore.Options) error {
 	created := s.Create(ctx, "record", nil, later)
 	_, swapped := s.Swap(ctx, "record", 1, nil, later)
 	linked := errors.Join(s.Link(ctx, "index", "member", later), s.Unlink(ctx, "index", "member"))
-	for _, err := range s.Linked(ctx, "index") {
+	for _, err := range s.Linked(ctx, "index", store.Member{}) {
 		linked = errors.Join(linked, err)
 	}
 	_, appended := s.Append(ctx, "log", []byte("event"), time.Hour)

@@ -161,8 +161,8 @@ func FuzzAnswers(f *testing.F) {
 		if n, err := s.Add(ctx, "counter", 1, time.Second); err == nil && answer != fmt.Sprintf(":%d\r\n", n) {
 			t.Errorf("%q: Add says %d", answer, n)
 		}
-		for member, err := range s.Linked(ctx, "index") {
-			if err == nil && !strings.Contains(answer, "\r\n"+member+"\r\n") {
+		for member, err := range s.Linked(ctx, "index", store.Member{}) {
+			if err == nil && !strings.Contains(answer, "\r\n"+member.Name+"\r\n") {
 				t.Errorf("%q: Linked says %q, %v", answer, member, err)
 			}
 		}

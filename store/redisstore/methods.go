@@ -231,45 +231,58 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 
 const pageSize = 500 // members that Linked asks for at once
 
-// Linked implements store.Store.
-func (s *Store) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+// Linked implements store.Store. Members are in the order of their expiry, and of their
+// names where that is the same.
+func (s *Store) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
+	return func(yield func(store.Member, error) bool) {
 		if err := store.CheckKey(index); err != nil {
-			yield("", err)
+			yield(store.Member{}, err)
 			return
 		}
-		for cursor := uint64(0); ; {
-			page, next, err := s.scan(ctx, index, cursor)
+		for {
+			page, err := s.page(ctx, index, after)
 			if err != nil {
-				yield("", s.trouble(err))
+				yield(store.Member{}, err)
 				return
 			}
-			for i := 0; i+1 < len(page); i += 2 { // members and scores in turn
-				expires, err := strconv.ParseFloat(page[i+1], 64)
-				if err != nil { // to pass over it might be to leave something alive that is to end
-					yield("", fmt.Errorf("reading an index from Redis: %w", err))
+			for _, member := range page {
+				if !member.Expires.After(after.Expires) && (member.Name <= after.Name || member.Expires.Before(after.Expires)) { // for ever
+					yield(store.Member{}, errors.New("reading an index from Redis: it goes back"))
 					return
 				}
-				if expires > float64(time.Now().UnixMilli()) && !yield(page[i], nil) {
+				if after = member; !yield(member, nil) {
 					return
 				}
 			}
-			if next == 0 {
+			if len(page) < pageSize {
 				return
 			}
-			if next == cursor { // for ever
-				yield("", errors.New("reading an index from Redis: it does not come to an end"))
-				return
-			}
-			cursor = next
 		}
 	}
 }
 
-func (s *Store) scan(ctx context.Context, index string, cursor uint64) ([]string, uint64, error) {
+// page returns the members after one, as many as one question is for.
+func (s *Store) page(ctx context.Context, index string, after store.Member) ([]store.Member, error) {
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	return s.client.ZScan(ctx, s.prefix+indexKey(index), cursor, "", pageSize).Result()
+	expires := int64(0)
+	if after.Name != "" {
+		expires = expiry(after.Expires)
+	}
+	// It writes nothing, so that there is nothing for replicas to confirm.
+	found, err := linkedScript.Run(ctx, s.client, []string{s.prefix + indexKey(index)}, expires, after.Name, pageSize).StringSlice()
+	if err != nil {
+		return nil, s.trouble(err)
+	}
+	members := make([]store.Member, len(found)/2)
+	for i := range members { // names and scores in turn
+		score, err := strconv.ParseFloat(found[2*i+1], 64)
+		if err != nil || len(found)%2 != 0 { // to pass over it might be to leave something alive that is to end
+			return nil, errors.Join(errors.New("reading an index from Redis: a member has no expiry; does something else use the same keys?"), err)
+		}
+		members[i] = store.Member{Name: found[2*i], Expires: time.UnixMilli(int64(score))}
+	}
+	return members, nil
 }
 
 // A position is a stream entry's id: milliseconds, and a sequence number of 20 bits.

@@ -88,6 +88,33 @@ var linkScript = redis.NewScript(now + link + `
 link(KEYS[1], ARGV[1], ARGV[2])
 return 1`)
 
+// linkedScript: ARGV expires and name of a member, or 0 and nothing, and how many are wanted.
+// Answers the live members after it and their expiries in turn, found by halving: the
+// member itself may be gone. Names are compared as Redis orders them, byte by byte; by
+// what Lua compares texts is up to the locale.
+var linkedScript = redis.NewScript(now + `
+local expires, name = tonumber(ARGV[1]), ARGV[2]
+local function greater(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x > y end
+  end
+  return #a > #b
+end
+local function after(rank)
+  local member = redis.call('ZRANGE', KEYS[1], rank, rank, 'WITHSCORES')
+  if #member == 0 then return true end
+  local score = tonumber(member[2])
+  return score > now and (score > expires or score == expires and greater(member[1], name))
+end
+local low, high, step = 0, 0, 1
+while not after(high) do low, high, step = high + 1, high + step, 2 * step end
+while low < high do
+  local middle = math.floor((low + high) / 2)
+  if after(middle) then high = middle else low = middle + 1 end
+end
+return redis.call('ZRANGE', KEYS[1], low, low + ARGV[3] - 1, 'WITHSCORES')`)
+
 // batchScript: KEYS of records to create, of indexes, of records to read. ARGV operation,
 // how many of the first and of the second, expires and value of each of the first, member
 // and expires of each of the second. Answers 0 and the records, or which one exists. What

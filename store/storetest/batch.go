@@ -53,11 +53,11 @@ func batch(ctx context.Context, s store.Store, name string) error {
 
 func contains(ctx context.Context, s store.Store, index, member string) (bool, error) {
 	found := false
-	for one, err := range s.Linked(ctx, index) {
+	for one, err := range s.Linked(ctx, index, store.Member{}) {
 		if err != nil {
 			return false, err
 		}
-		found = found || one == member
+		found = found || one.Name == member
 	}
 	return found, nil
 }

@@ -56,11 +56,11 @@ func counterWindow(ctx context.Context, s store.Store, name string) error {
 
 func members(ctx context.Context, s store.Store, name string) ([]string, error) {
 	var found []string
-	for member, err := range s.Linked(ctx, name) {
+	for member, err := range s.Linked(ctx, name, store.Member{}) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, member)
+		found = append(found, member.Name)
 	}
 	slices.Sort(found)
 	return slices.Compact(found), nil
@@ -144,6 +144,70 @@ func indexPages(ctx context.Context, s store.Store, name string) error {
 		err = broken("Linked yields each member", "%d of %d", len(found), many)
 	}
 	return err
+}
+
+// indexOrder: who goes on after the last member that he has seen, by another question and
+// after what happened since, misses none that was linked all the while.
+func indexOrder(ctx context.Context, s store.Store, name string) error {
+	const (
+		many = 40
+		rule = "Linked goes on after a member"
+	)
+	together := inAnHour()
+	later := together.Add(time.Hour)
+	member := func(i int) string { return fmt.Sprintf("%c member %d", "aZé\xff_"[i%6], i) } // no locale's order
+	for i := range many {
+		expires := together
+		if i%4 == 0 {
+			expires = expires.Add(time.Duration(many-i) * time.Second)
+		}
+		if err := s.Link(ctx, name, member(i), expires); err != nil {
+			return err
+		}
+	}
+	seen, gone := make(map[string]int), make(map[string]bool)
+	var after store.Member
+	for pages := 0; ; pages++ {
+		if pages > 3*many {
+			return broken(rule, "it does not come to an end: %d are seen", len(seen))
+		}
+		var page []store.Member
+		for one, err := range s.Linked(ctx, name, after) {
+			if err != nil {
+				return err
+			}
+			if page = append(page, one); len(page) == 3 {
+				break
+			}
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, one := range page {
+			if seen[one.Name]++; seen[one.Name] > 2 || one == after {
+				return broken(rule, "%q comes again", one.Name)
+			}
+		}
+		after = page[len(page)-1]
+		// The last one goes, and one is linked anew that has been seen or has not.
+		if pages%2 == 0 {
+			gone[after.Name] = true
+			if err := s.Unlink(ctx, name, after.Name); err != nil {
+				return err
+			}
+		}
+		if i := pages % many; !gone[member(i)] {
+			if err := s.Link(ctx, name, member(i), later); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range many {
+		if seen[member(i)] == 0 {
+			return broken(rule, "%q is passed over; %d of %d are seen", member(i), len(seen), many)
+		}
+	}
+	return nil
 }
 
 func logOrder(ctx context.Context, s store.Store, name string) error {

@@ -317,11 +317,11 @@ func namesApart(ctx context.Context, s store.Store, name string) error {
 		}
 	}
 	linked := make(map[string]bool)
-	for member, err := range s.Linked(ctx, name) {
+	for member, err := range s.Linked(ctx, name, store.Member{}) {
 		if err != nil {
 			return err
 		}
-		linked[member] = true
+		linked[member.Name] = true
 	}
 	for i, suffix := range hostile {
 		if !linked[name+suffix] || len(linked) != len(hostile) {

@@ -52,6 +52,7 @@ var Checks = []Check{
 	{"index", index},
 	{"index expiry", indexExpiry},
 	{"index pages", indexPages},
+	{"index order", indexOrder},
 	{"log order", logOrder},
 	{"log racing", logRacing},
 	{"log pages", logPages},

@@ -27,6 +27,8 @@ func TestSuiteBites(t *testing.T) {
 		{"a Swap that tells no time", "swap tells the age", "by the store's clock", func(s store.Store) store.Store { return timeless{s} }},
 		{"a record that never expires", "record expiry", "ceases to exist", func(s store.Store) store.Store { return immortal{s} }},
 		{"an index that outlives its members", "index expiry", "leaves its index", func(s store.Store) store.Store { return &clinging{Store: s} }},
+		{"an index that is gone on with by count", "index order", "goes on after a member", func(s store.Store) store.Store { return &counting{Store: s} }},
+		{"an index that begins anew", "index order", "goes on after a member", func(s store.Store) store.Store { return forgetting{s} }},
 		{"a Tail that skips an event", "log order", "every event", func(s store.Store) store.Store { return skipping{s} }},
 		{"a nil value that erases", "swap", "keeps the present one", func(s store.Store) store.Store { return erasing{s} }},
 		{"a counter that is prolonged", "counter window", "window of its first Add", func(s store.Store) store.Store { return &prolonging{Store: s} }},
@@ -141,8 +143,38 @@ func (f *clinging) Link(ctx context.Context, index, member string, expires time.
 	return f.Store.Link(ctx, index, member, expires.Add(time.Hour))
 }
 
-func (f *clinging) Linked(ctx context.Context, index string) iter.Seq2[string, error] {
-	return f.Store.Linked(ctx, index)
+func (f *clinging) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
+	return f.Store.Linked(ctx, index, after)
+}
+
+type counting struct {
+	store.Store
+	yielded int
+}
+
+func (f *counting) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
+	return func(yield func(store.Member, error) bool) {
+		if after.Name == "" {
+			f.yielded = 0
+		}
+		skip := f.yielded
+		for member, err := range f.Store.Linked(ctx, index, store.Member{}) {
+			if skip > 0 {
+				skip--
+				continue
+			}
+			f.yielded++
+			if !yield(member, err) {
+				return
+			}
+		}
+	}
+}
+
+type forgetting struct{ store.Store }
+
+func (f forgetting) Linked(ctx context.Context, index string, _ store.Member) iter.Seq2[store.Member, error] {
+	return f.Store.Linked(ctx, index, store.Member{})
 }
 
 type skipping struct{ store.Store }
