@@ -144,11 +144,15 @@ func (s *Server) handleHealth(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// handleReady says whether a balancer should send requests here.
+// handleReady says whether a balancer should send requests here (ATTACKS FT-35).
 func (s *Server) handleReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
 	w.Header().Set("Cache-Control", "no-store")
+	if s.draining.Load() {
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stopping: requests are answered for a while yet; send them to another instance"})
+		return
+	}
 	if err := s.store.Ping(ctx); err != nil {
 		s.log.Error("not ready", "error", err)
 		w.Header().Set("Retry-After", "1")

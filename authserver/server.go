@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 
 	"authserver/keys"
 	"authserver/store"
@@ -71,6 +72,7 @@ type Server struct {
 	grantTypes  []namedGrant
 	clientAuths []ClientAuth
 	handler     http.Handler
+	draining    *atomic.Bool
 }
 
 // THE TABLES. Metadata is generated from them.
@@ -179,6 +181,7 @@ func New(c Config) (*Server, error) {
 		log:        log,
 		metrics:    newMetrics(c.Registry),
 		challenges: new(challenges),
+		draining:   new(atomic.Bool),
 		admission:  newAdmission(log),
 		passwords:  newPasswordHasher(),
 		throttle:   throttle{store: c.Store},
@@ -234,6 +237,12 @@ func New(c Config) (*Server, error) {
 // Handler returns the handler of all public endpoints.
 func (s *Server) Handler() http.Handler { return s }
 
+// Drain says that the server is about to stop, and goes on to answer: /readyz says 503 from
+// now on, so that balancers send requests elsewhere, and every answer asks the client to
+// close its connection, so that none is in the middle of a request when it is closed
+// (RFC 9112 §9.6; over HTTP/2, net/http makes that a GOAWAY, RFC 9113 §6.8).
+func (s *Server) Drain() { s.draining.Store(true) }
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
@@ -243,7 +252,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, http.StatusInternalServerError, errorBody{Error: "server_error"})
 		}
 	}()
-	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+	if s.draining.Load() || r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
 		// RFC 9112 §6.1: it may have had a length, too, by which a proxy sees its end
 		// elsewhere. net/http does not tell, so that nothing is read behind any such request.
 		w.Header().Set("Connection", "close")

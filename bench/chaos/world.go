@@ -114,7 +114,7 @@ func newWorld(binary string, people int, scenario scenario, dice *rand.Rand) (w 
 		}
 		i.admin = adminClient(filepath.Join(i.directory, fmt.Sprintf("data%d", number)))
 		i.environment = []string{"AUTHSERVER_LISTEN=localhost:" + i.port, fmt.Sprintf("AUTHSERVER_DATA=data%d", number),
-			"AUTHSERVER_MASTER_KEY_FILE=master.key"}
+			"AUTHSERVER_MASTER_KEY_FILE=master.key", "AUTHSERVER_DRAIN_DELAY=200ms"}
 		switch {
 		case w.sentinels != nil:
 			i.environment = append(i.environment, "AUTHSERVER_STORE="+w.sentinels.url())

@@ -30,6 +30,7 @@ type config struct {
 	Issuer            string                `yaml:"issuer"`
 	Listen            string                `yaml:"listen"`
 	MetricsListen     string                `yaml:"metrics_listen"`
+	DrainDelay        *time.Duration        `yaml:"drain_delay"` // not nil once defaults are set
 	Data              string                `yaml:"data"`
 	Store             string                `yaml:"store"`
 	StorePassword     string                `yaml:"store_password"`
@@ -140,6 +141,10 @@ func (c *config) setDefaults() {
 	set(&c.MetricsListen, "127.0.0.1:9090")
 	set(&c.Data, "data")
 	set(&c.Log.Level, "info")
+	if c.DrainDelay == nil {
+		delay := defaultDrain
+		c.DrainDelay = &delay
+	}
 	if c.Log.AuditFileSize == 0 {
 		c.Log.AuditFileSize = 100
 	}
@@ -182,6 +187,9 @@ func (c *config) check(d *decoder) {
 	}
 	if err := checkAddress(c.MetricsListen); err != nil && c.MetricsListen != metricsOff {
 		d.mistake("metrics_listen", "%q %v, or off", c.MetricsListen, err)
+	}
+	if *c.DrainDelay < 0 || *c.DrainDelay > maxDrain {
+		d.mistake("drain_delay", "is %s; allowed are 0s to %s", *c.DrainDelay, maxDrain)
 	}
 	if c.Store != "" && !slices.Contains(storeSchemes, c.Store[:strings.Index(c.Store, ":")+1]) { // it may hold a password
 		d.mistake("store", "is not the URL of a Redis; allowed are %s//…, or no store for the embedded one", strings.Join(storeSchemes, "//…, "))

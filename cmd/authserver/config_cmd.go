@@ -79,6 +79,7 @@ type summary struct {
 	Listen     string   `json:"listen"`
 	TLS        bool     `json:"tls"`
 	Metrics    string   `json:"metrics_listen"`
+	Drain      string   `json:"drain_delay"`
 	Store      string   `json:"store"`
 	Durability string   `json:"durability"`
 	MasterKey  string   `json:"master_key"`
@@ -98,7 +99,7 @@ func (c *config) summary() summary {
 	tokens := c.Tokens.WithDefaults()
 	s := summary{
 		File: c.file, Issuer: c.Issuer, Metadata: c.Issuer + "/.well-known/openid-configuration",
-		Listen: c.Listen, TLS: c.TLS != (tlsConfig{}), Metrics: c.MetricsListen,
+		Listen: c.Listen, TLS: c.TLS != (tlsConfig{}), Metrics: c.MetricsListen, Drain: c.DrainDelay.String(),
 		Store: "embedded, in " + c.Data, Durability: c.describeDurability(), MasterKey: "the file " + c.MasterKeyFile,
 		Access: tokens.Access.String(), Idle: tokens.RefreshIdle.String(), Max: tokens.RefreshMax.String(),
 		Algorithms: c.Keys.Algorithms, Rotate: c.Keys.RotateEvery.String(), Publish: c.Keys.PublishBefore.String(),
@@ -129,6 +130,10 @@ func (c *config) explain(out io.Writer) error {
 	if s.TLS {
 		tls = "TLS by " + c.TLS.CertFile
 	}
+	stops := fmt.Sprintf("%s after SIGTERM, and until then /readyz says 503; what was begun may take %s more", s.Drain, finishing)
+	if *c.DrainDelay == 0 {
+		stops = fmt.Sprintf("at once, before balancers notice; what was begun may take %s", finishing)
+	}
 	resources := "none: access tokens are meant for the issuer itself"
 	if len(s.Resources) > 0 {
 		resources = strings.Join(s.Resources, ", ")
@@ -138,6 +143,7 @@ issuer         %s
 endpoints      are listed at %s
 listens on     %s (%s)
 metrics on     %s
+stops          %s
 store          %s
 durability     %s
 master key     from %s
@@ -149,7 +155,7 @@ resources      %s
 clients        %d
 users          %d
 receivers      %s
-`, where, s.Issuer, s.Metadata, s.Listen, tls, s.Metrics, s.Store, s.Durability, s.MasterKey, s.Access, s.Algorithms[0], s.Idle, s.Max,
+`, where, s.Issuer, s.Metadata, s.Listen, tls, s.Metrics, stops, s.Store, s.Durability, s.MasterKey, s.Access, s.Algorithms[0], s.Idle, s.Max,
 		strings.Join(s.Algorithms, ", "), s.Rotate, s.Publish, c.signingCosts(), resources, s.Clients, s.Users, c.explainReceivers())
 	return err
 }

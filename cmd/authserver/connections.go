@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -125,6 +126,53 @@ func (c *connections) evict() {
 	}
 }
 
+// leave closes the listener when nobody waits in the system's queue: the system would reset
+// their connections.
+func (c *connections) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for queued(c.Listener) > 0 && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Microsecond):
+		}
+	}
+	c.Close()
+}
+
+// release closes the connections that are idle, and returns when none is. One over which a
+// request has come in is not idle any more when somebody comes to read it; its answer closes
+// it. HTTP/2 has a farewell of its own, after which no request is lost: Shutdown says it.
+func (c *connections) release(ctx context.Context) {
+	for {
+		left := false
+		c.mu.Lock()
+		for place, next := c.idle.Front(), (*list.Element)(nil); place != nil; place = next {
+			next = place.Next()
+			connection := place.Value.(net.Conn)
+			if over, ok := connection.(*tls.Conn); ok && over.ConnectionState().NegotiatedProtocol == "h2" {
+				continue
+			}
+			raw := underTLS(connection)
+			if accepted, ok := raw.(*counted); hasRequest(raw) || ok && accepted.begun.Load() {
+				left = true
+				continue
+			}
+			c.forget(connection)
+			go raw.Close() // which comes back to c
+		}
+		c.mu.Unlock()
+		if !left {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 func underTLS(connection net.Conn) net.Conn {
 	if over, ok := connection.(*tls.Conn); ok {
 		return over.NetConn()
@@ -186,6 +234,9 @@ func (c *connections) changed(connection net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
+	if accepted, ok := underTLS(connection).(*counted); ok {
+		accepted.begun.Store(false)
+	}
 	c.places[connection] = c.idle.PushBack(connection)
 	if c.idle.Len() > c.idlers || c.open >= c.room {
 		c.evict()
@@ -201,8 +252,17 @@ func (c *connections) Close() error {
 // counted gives its place back when it is closed.
 type counted struct {
 	net.Conn
-	from *connections
-	once sync.Once
+	from  *connections
+	once  sync.Once
+	begun atomic.Bool // something was read since it was idle, which is a request
+}
+
+func (c *counted) Read(into []byte) (int, error) {
+	n, err := c.Conn.Read(into)
+	if n > 0 {
+		c.begun.Store(true)
+	}
+	return n, err
 }
 
 func (c *counted) Close() error {

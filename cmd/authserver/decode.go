@@ -201,7 +201,8 @@ func aliasIn(node *yaml.Node) *yaml.Node {
 
 // scalar parses text into target. The text of secrets is not repeated in errors.
 func (d *decoder) scalar(text, key string, target reflect.Value) {
-	if target.Kind() == reflect.Pointer {
+	zeroMeans := target.Kind() == reflect.Pointer // something else than to leave the key out
+	if zeroMeans {
 		target.Set(reflect.New(target.Type().Elem()))
 		target = target.Elem()
 	}
@@ -212,7 +213,7 @@ func (d *decoder) scalar(text, key string, target reflect.Value) {
 			d.mistake(key, "%q is not a duration; write for example 90s, 10m or 720h", text)
 		} else if duration < 0 {
 			d.mistake(key, "%q is negative", text)
-		} else if duration == 0 && key != "tokens.retry_window" {
+		} else if duration == 0 && !zeroMeans {
 			d.mistake(key, "is zero; leave the key out for the default")
 		} else {
 			target.SetInt(int64(duration))

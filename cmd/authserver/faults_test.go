@@ -115,7 +115,7 @@ func (c *renewer) counts() string {
 
 // onRedis starts a server that has its records in a Redis, a further one of the first if
 // there is one.
-func onRedis(t *testing.T, redis string, first *process) *process {
+func onRedis(t *testing.T, redis string, first *process, environment ...string) *process {
 	t.Helper()
 	directory, port := t.TempDir(), freePort(t)
 	issuer := port
@@ -136,7 +136,7 @@ func onRedis(t *testing.T, redis string, first *process) *process {
 	if err := os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return start(t, directory, "http://localhost:"+port, nil, "serve")
+	return start(t, directory, "http://localhost:"+port, environment, "serve")
 }
 
 // ATTACKS FT-01, FT-02: Redis is killed while clients refresh, and comes back. Nobody is
@@ -224,7 +224,7 @@ func TestServersGoUnderLoad(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--appendonly", "yes")
 	first := onRedis(t, redis.Addr, nil)
-	all := []*process{first, onRedis(t, redis.Addr, first), onRedis(t, redis.Addr, first)}
+	all := []*process{first, onRedis(t, redis.Addr, first, "AUTHSERVER_DRAIN_DELAY=300ms"), onRedis(t, redis.Addr, first)}
 	urls := []string{all[0].url, all[1].url, all[2].url}
 	var clients []*renewer
 	for n := range urls {

@@ -25,8 +25,11 @@ import (
 )
 
 const (
-	drain      = 10 * time.Second // how long requests in flight may take after SIGTERM
-	maxStreams = 100              // of one HTTP/2 connection at once
+	finishing    = 10 * time.Second // how long requests in flight may take when the listener is closed
+	farewell     = 5 * time.Second  // of that, how long requests may take to come in over connections that are there
+	defaultDrain = 5 * time.Second  // drain_delay
+	maxDrain     = 5 * time.Minute
+	maxStreams   = 100 // of one HTTP/2 connection at once
 )
 
 func newServeCommand(started time.Time) *cobra.Command {
@@ -67,12 +70,29 @@ func newServeCommand(started time.Time) *cobra.Command {
 	return command
 }
 
+// errInterrupted is why a context of untilSignal has ended when somebody at the terminal
+// has ended it, who is no balancer and waits.
+var errInterrupted = errors.New("interrupted")
+
 // untilSignal returns a context that ends with the first signal to stop. A second
 // one ends the process at once.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	go func() {
+		var first os.Signal
+		select {
+		case first = <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		if first == os.Interrupt {
+			cancel(errInterrupted)
+		}
+		cancel(nil)
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // headroom is how much more garbage may pile up, in bytes, than what the server keeps.
@@ -131,11 +151,12 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	if err != nil {
 		return err
 	}
-	running, stopRunning := context.WithCancel(ctx) // streams end with ctx, before requests in flight finish
+	running, stopRunning := context.WithCancel(context.Background())
 	ran := make(chan struct{})
 	go func() { defer close(ran); server.Run(running) }()
 	defer func() { stopRunning(); <-ran }()
 	public := httpServer(server.Handler(), log)
+	public.RegisterOnShutdown(stopRunning) // streams end when their readers cannot come back here, before requests in flight finish
 	if config.TLS != (tlsConfig{}) {
 		certificate, err := newCertificate(config.TLS, log)
 		if err != nil {
@@ -154,12 +175,20 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	}
 	defer metrics.Close()
 	announce(opened)
-	return serveUntil(ctx, public, listener, log)
+	return serveUntil(ctx, public, listener, log, func() {
+		server.Drain()
+		delay := *config.DrainDelay
+		if errors.Is(context.Cause(ctx), errInterrupted) {
+			delay = 0
+		}
+		log.Info("stopping: requests in flight finish first; a second signal ends them", "event", "server", "state", "stopping", "drain_delay", delay.String())
+		<-time.After(delay) // a second signal ends the process meanwhile
+	})
 }
 
-// serveUntil serves until ctx ends, then closes the listener and lets requests in
-// flight finish.
-func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger) error {
+// serveUntil serves until ctx ends and drain, which says so to balancers and clients, has
+// returned. Then it closes the listener, and lets requests in flight finish (ATTACKS FT-35).
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, log *slog.Logger, drain func()) error {
 	failed := make(chan error, 1)
 	bounded := boundConnections(listener, log)
 	server.ConnState, server.ConnContext = bounded.changed, bounded.received
@@ -175,12 +204,17 @@ func serveUntil(ctx context.Context, server *http.Server, listener net.Listener,
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
 	}
-	log.Info("stopping: requests in flight finish first", "event", "server", "state", "stopping")
-	finish, cancel := context.WithTimeout(context.Background(), drain)
+	drain()
+	finish, cancel := context.WithTimeout(context.Background(), finishing)
 	defer cancel()
+	bounded.leave(finish)
+	<-failed // nobody accepts connections any more
+	release, released := context.WithTimeout(finish, farewell)
+	defer released()
+	bounded.release(release)
 	if err := server.Shutdown(finish); err != nil {
 		server.Close()
-		return fmt.Errorf("stopping: some requests took longer than %s: %w", drain, err)
+		return fmt.Errorf("stopping: some requests took longer than %s: %w", finishing, err)
 	}
 	log.Info("stopped", "event", "server", "state", "stopped")
 	return nil

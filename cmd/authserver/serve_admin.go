@@ -37,7 +37,7 @@ func serveAdmin(config *config, server *authserver.Server, log *slog.Logger) (st
 
 // stopAdmin stops the admin socket in the time that requests get to finish.
 func stopAdmin(stop func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	ctx, cancel := context.WithTimeout(context.Background(), finishing)
 	defer cancel()
 	if err := stop(ctx); err != nil {
 		return fmt.Errorf("stopping the admin socket: %w", err)

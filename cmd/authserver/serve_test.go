@@ -135,7 +135,7 @@ func launch(t testing.TB, p *process, stderr io.Writer, directory string, enviro
 func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string, environment []string, command *exec.Cmd) {
 	t.Helper()
 	p.Cmd = command
-	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(os.Environ(), environment...), p, stderr
+	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(append(os.Environ(), "AUTHSERVER_DRAIN_DELAY=0s"), environment...), p, stderr
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"authserver/internal/redistest"
 
@@ -44,6 +45,7 @@ type service struct {
 	SecurityOpt []string `yaml:"security_opt"`
 	Privileged  bool
 	Healthcheck struct{ Test []string }
+	Grace       time.Duration `yaml:"stop_grace_period"`
 }
 
 func readCompose(t *testing.T) compose {
@@ -88,6 +90,9 @@ func TestComposeIsHardened(t *testing.T) {
 				t.Errorf("%s: secret %s has no file", name, secret)
 			}
 		}
+	}
+	if grace := c.Services["authserver"].Grace; grace < 15*time.Second+time.Second {
+		t.Errorf("authserver is killed %s after it was told to stop: by default it takes five seconds, and ten more for what was begun", grace)
 	}
 	if !c.Networks["redis"].Internal || len(c.Services["redis"].Ports) > 0 || !slices.Equal(c.Services["redis"].Networks, []string{"redis"}) {
 		t.Error("Redis must be reachable from the server only")
@@ -282,7 +287,7 @@ func serveDeployed(t *testing.T, binary, config string) deployed {
 	t.Helper()
 	command := exec.Command(binary, "serve", "--config", config)
 	command.Dir = t.TempDir()
-	command.Env = append(os.Environ(), "AUTHSERVER_LISTEN=127.0.0.1:0", "AUTHSERVER_METRICS_LISTEN=127.0.0.1:0")
+	command.Env = append(os.Environ(), "AUTHSERVER_LISTEN=127.0.0.1:0", "AUTHSERVER_METRICS_LISTEN=127.0.0.1:0", "AUTHSERVER_DRAIN_DELAY=0s")
 	stderr, err := command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func Install(binary string, options Options) (*Installation, error) {
 	if options.RedisPort != "" {
 		fmt.Fprintf(&store, "store: redis://127.0.0.1:%s\n", options.RedisPort)
 	}
-	config := fmt.Sprintf("issuer: http://localhost:%[1]s\nmetrics_listen: \"off\"\n%[2]s"+
+	config := fmt.Sprintf("issuer: http://localhost:%[1]s\nmetrics_listen: \"off\"\ndrain_delay: 0s\n%[2]s"+
 		"trusted_proxies: [127.0.0.0/8, \"::1/128\"]\n"+
 		"resources: [{identifier: %[3]s, scopes: [orders:read, orders:write]}]\n"+
 		"clients: [{client_id: %[4]s, client_secret: %[5]s, redirect_uris: [%[6]s], skip_consent: true, id_token_signed_response_alg: ES256, "+
