@@ -3,10 +3,12 @@ package authserver
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -115,6 +117,9 @@ func (s *Server) proceed(w http.ResponseWriter, r *http.Request, c *client, in *
 	}
 	next := in
 	if in == nil {
+		if !request.fits() {
+			return s.respondError(w, r, c, request, errRequestTooLong)
+		}
 		next = s.beginInteraction(w, r, request)
 	}
 	if page == "/consent" {
@@ -213,8 +218,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *i
 	if s.challenges.repeated(c.id, request.Challenge) {
 		s.metrics.constantChallenges.Inc()
 	}
-	s.log.Info("authorized", "event", "authorization", "client_id", c.id, "sub", current.Subject, "sid", current.ID,
-		"grant_id", grantID, "scope", request.Scope)
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "authorized", slog.String("event", "authorization"), slog.String("client_id", c.id),
+		slog.String("sub", current.Subject), slog.String("sid", current.ID), slog.String("grant_id", grantID), slog.Any("scope", request.Scope))
 	return s.respond(w, r, c, request, url.Values{"code": {code}})
 }
 
@@ -240,7 +245,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request, c *client, requ
 	}
 	if request.ResponseMode != modeFormPost {
 		separator := "?"
-		if u, err := url.Parse(request.RedirectURI); err == nil && (u.RawQuery != "" || u.ForceQuery) {
+		if strings.Contains(request.RedirectURI, "?") {
 			separator = "&" // RFC 6749 §3.1.2: its query is kept
 		}
 		seeOther(w, request.RedirectURI+separator+values.Encode())

@@ -49,6 +49,7 @@ const (
 	limitOfOthers  = 512
 	maxQuery       = 24 << 10 // bytes of a request's parameters
 	maxRequestSize = 6 << 10  // bytes of what a page's URL has to carry of it
+	maxCode        = 7 << 10  // bytes: what is of the request, and who allows it
 )
 
 // prompts reports whether the request has a value of prompt.
@@ -156,12 +157,9 @@ func (s *Server) readAuthorizationRequest(f form, c *client, request *authorizat
 			return invalidRequest("a parameter is too long: state may have %d bytes, most others %d", limits["state"], limitOfOthers)
 		}
 	}
-	// OpenID Connect Core §3.1.2.6.
-	for name, code := range map[string]string{
-		"request": "request_not_supported", "request_uri": "request_uri_not_supported", "registration": "registration_not_supported",
-	} {
+	for _, name := range []string{"request", "request_uri", "registration"} { // OpenID Connect Core §3.1.2.6
 		if f.get(name) != "" {
-			return refusal(code, "the parameter %s is not supported here; send the parameters themselves", name)
+			return refusal(name+"_not_supported", "the parameter %s is not supported here; send the parameters themselves", name)
 		}
 	}
 	switch mode := f.get("response_mode"); mode {
@@ -189,10 +187,15 @@ func (s *Server) readAuthorizationRequest(f form, c *client, request *authorizat
 			return err
 		}
 	}
-	if encoded, err := json.Marshal(request); err != nil || len(encoded) > maxRequestSize {
-		return invalidRequest("the request is too long: state, scope, claims and all else have %d bytes together", maxRequestSize)
-	}
 	return nil
+}
+
+var errRequestTooLong = invalidRequest("the request is too long: state, scope, claims and all else have %d bytes together", maxRequestSize)
+
+// fits reports whether the URL of a page can carry the request.
+func (a authorizationRequest) fits() bool {
+	encoded, err := json.Marshal(a)
+	return err == nil && len(encoded) <= maxRequestSize
 }
 
 // readScope reads scope and resource. Of the scopes of OpenID Connect and others

@@ -66,6 +66,17 @@ var claimScopes = map[string][]string{
 	"roles":   {"roles"},
 }
 
+// scopeOf is claimScopes by claim.
+var scopeOf = func() map[string]string {
+	scopes := make(map[string]string)
+	for scope, claims := range claimScopes {
+		for _, claim := range claims {
+			scopes[claim] = scope
+		}
+	}
+	return scopes
+}()
+
 // protocolClaims are those of the token itself; nobody's consent is needed for them.
 var protocolClaims = []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash", "sid"}
 
@@ -75,10 +86,8 @@ func scopeOfClaim(name string) string {
 	if slices.Contains(protocolClaims, name) {
 		return ""
 	}
-	for scope, claims := range claimScopes {
-		if slices.Contains(claims, name) {
-			return scope
-		}
+	if scope, known := scopeOf[name]; known {
+		return scope
 	}
 	return "profile"
 }
@@ -87,18 +96,19 @@ func scopeOfClaim(name string) string {
 // user (OpenID Connect Core §5.4, §5.5). Claims that the server itself makes are
 // not the user's to have.
 func claimsOf(u user, scope, single []string) map[string]any {
-	known := make(map[string]any)
-	known["preferred_username"] = u.username
-	maps.Copy(known, u.claims)
-	if len(u.roles) > 0 {
-		known["roles"] = u.roles
-	}
 	claims := make(map[string]any)
-	for name, value := range known {
+	add := func(name string, value any) {
 		one := scopeOfClaim(name)
 		if one != "" && (slices.Contains(scope, one) || slices.Contains(single, name)) {
 			claims[name] = value
 		}
+	}
+	add("preferred_username", u.username)
+	for name, value := range u.claims {
+		add(name, value)
+	}
+	if len(u.roles) > 0 {
+		add("roles", u.roles)
 	}
 	return claims
 }

@@ -2,33 +2,37 @@ package authserver
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/fxamacker/cbor/v2"
 )
 
 // code is an authorization code. It is not stored but sealed, so that everything
 // in it is checked before anything is spent; the store learns only, when it is
 // redeemed, that it was. The grant that it will become has its id already, so that
-// a replay can end it.
+// a replay can end it. It is CBOR, which is read three times as fast as JSON and shorter.
 type code struct {
-	ID           string        `json:"id"`
-	GrantID      string        `json:"grant_id"`
-	Issued       int64         `json:"iat"` // milliseconds since 1970
-	Expires      int64         `json:"exp"` // likewise
-	ClientID     string        `json:"client_id"`
-	RedirectURI  string        `json:"redirect_uri"`
-	RedirectSent bool          `json:"redirect_sent,omitempty"` // the request named it
-	Challenge    string        `json:"code_challenge,omitempty"`
-	Nonce        string        `json:"nonce,omitempty"`
-	Scope        []string      `json:"scope,omitempty"`
-	Resources    []string      `json:"resources,omitempty"`
-	Claims       claimsRequest `json:"claims,omitzero"`
-	Subject      string        `json:"sub"`
-	AuthTime     int64         `json:"auth_time"`
-	ACR          string        `json:"acr,omitempty"`
-	AMR          []string      `json:"amr,omitempty"`
-	SessionID    string        `json:"sid,omitempty"`
+	ID             string   `cbor:"1,keyasint"`
+	GrantID        string   `cbor:"2,keyasint"`
+	Issued         int64    `cbor:"3,keyasint"` // milliseconds since 1970
+	Expires        int64    `cbor:"4,keyasint"` // likewise
+	ClientID       string   `cbor:"5,keyasint"`
+	RedirectURI    string   `cbor:"6,keyasint"`
+	RedirectSent   bool     `cbor:"7,keyasint,omitempty"` // the request named it
+	Challenge      string   `cbor:"8,keyasint,omitempty"`
+	Nonce          string   `cbor:"9,keyasint,omitempty"`
+	Scope          []string `cbor:"10,keyasint,omitempty"`
+	Resources      []string `cbor:"11,keyasint,omitempty"`
+	IDTokenClaims  []string `cbor:"12,keyasint,omitempty"` // as in Grant
+	UserInfoClaims []string `cbor:"13,keyasint,omitempty"`
+	Subject        string   `cbor:"14,keyasint"`
+	AuthTime       int64    `cbor:"15,keyasint"`
+	ACR            string   `cbor:"16,keyasint,omitempty"`
+	AMR            []string `cbor:"17,keyasint,omitempty"`
+	SessionID      string   `cbor:"18,keyasint,omitempty"`
 }
 
 // newCode returns the code for a request that the user of current allows: 192
@@ -38,7 +42,8 @@ func (s *Server) newCode(c *client, request authorizationRequest, current *sessi
 	now := time.Now()
 	minted := code{
 		ID: newID(), GrantID: newID(), Issued: now.UnixMilli(), Expires: now.Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
-		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources, Claims: request.Claims,
+		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources,
+		IDTokenClaims: slices.Sorted(maps.Keys(request.Claims.IDToken)), UserInfoClaims: slices.Sorted(maps.Keys(request.Claims.UserInfo)),
 		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID,
 	}
 	sealed, err = s.sealCode(minted)
@@ -46,9 +51,12 @@ func (s *Server) newCode(c *client, request authorizationRequest, current *sessi
 }
 
 func (s *Server) sealCode(minted code) (string, error) {
-	plaintext, err := json.Marshal(minted)
+	plaintext, err := cbor.Marshal(minted)
 	if err != nil {
 		return "", fmt.Errorf("encoding a code: %w", err)
+	}
+	if len(plaintext) > maxCode {
+		return "", errRequestTooLong
 	}
 	return base64.RawURLEncoding.EncodeToString(s.codeBox.Seal(plaintext, []byte(s.issuer))), nil
 }
@@ -64,7 +72,7 @@ func (s *Server) openCode(sealed string) (code, error) {
 	if err != nil {
 		return opened, fmt.Errorf("reading a code: %w", err)
 	}
-	if err := json.Unmarshal(plaintext, &opened); err != nil {
+	if err := cbor.Unmarshal(plaintext, &opened); err != nil {
 		return opened, fmt.Errorf("decoding a code: %w", err)
 	}
 	return opened, nil

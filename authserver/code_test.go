@@ -3,7 +3,7 @@ package authserver
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -225,11 +225,11 @@ func TestCodeLifetime(t *testing.T) {
 			t.Errorf("a new code lives for %s", left)
 		}
 		opened.Expires -= age.Milliseconds()
-		plaintext, err := json.Marshal(opened)
+		sealed, err := b.server.sealCode(opened)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return base64.RawURLEncoding.EncodeToString(b.server.codeBox.Seal(plaintext, []byte(testIssuer)))
+		return sealed
 	}
 	if a := b.exchange("web", reseal(0)); a.status != 200 {
 		t.Errorf("a new code: %v", a.body)
@@ -390,5 +390,22 @@ func TestCodeOfSomebodyGone(t *testing.T) {
 	}
 	if a := b.exchange("web", code); a.text("error") != "invalid_grant" {
 		t.Errorf("a user of whom all was ended: %v", a.body)
+	}
+}
+
+// What a code carries fits into the URL that brings it back, whatever was asked for.
+func TestCodeIsBounded(t *testing.T) {
+	b := signedIn(t, browserServer(t, nil))
+	var resources []string
+	for range 10 {
+		resources = append(resources, "https://api.example.com/"+strings.Repeat("r", 1000))
+	}
+	request := authorizationRequest{ClientID: "web", RedirectURI: "https://web.example.com/cb", Resources: resources}
+	if _, _, err := b.server.newCode(&client{id: "web"}, request, &session{Subject: "alice-1"}); !errors.Is(err, errRequestTooLong) {
+		t.Errorf("a code of 10 KB: %v", err)
+	}
+	request.Resources = resources[:5]
+	if _, _, err := b.server.newCode(&client{id: "web"}, request, &session{Subject: "alice-1"}); err != nil {
+		t.Errorf("a code of 5 KB: %v", err)
 	}
 }

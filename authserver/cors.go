@@ -25,7 +25,7 @@ func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request, route route
 	case corsAny:
 		header.Set("Access-Control-Allow-Origin", "*")
 	case corsRegistered:
-		header.Add("Vary", "Origin")
+		header["Vary"] = varyOrigin
 		if !s.clients.allows(r.Context(), origin) {
 			origin = ""
 			break

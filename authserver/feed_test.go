@@ -105,6 +105,13 @@ func (r *reader) next() (feed.Frame, error) {
 	for r.lines.Scan() {
 		if raw, ok := strings.CutPrefix(r.lines.Text(), "data: "); ok {
 			frame, err := r.follower.Apply(raw, time.Now(), r.verify)
+			if errors.Is(err, feed.ErrSlow) { // on a busy machine: begun anew, as package verifier does
+				r.body.Close()
+				if status := r.connect(); status != http.StatusOK {
+					return frame, fmt.Errorf("begun anew: %d", status)
+				}
+				continue
+			}
 			if frame.Lease != "" {
 				r.token = frame.Lease
 			}

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -141,8 +140,7 @@ func (c code) grant(to *client, scope []string) Grant {
 	return Grant{
 		ClientID: to.id, Subject: c.Subject, Scope: strings.Join(scope, " "), Resources: c.Resources, AuthTime: c.AuthTime,
 		ACR: c.ACR, AMR: c.AMR, SessionID: c.SessionID,
-		IDTokenClaims:  slices.Sorted(maps.Keys(c.Claims.IDToken)),
-		UserInfoClaims: slices.Sorted(maps.Keys(c.Claims.UserInfo)),
+		IDTokenClaims: c.IDTokenClaims, UserInfoClaims: c.UserInfoClaims,
 	}
 }
 

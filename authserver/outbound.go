@@ -108,7 +108,7 @@ func (o *outbound) post(ctx context.Context, url, form string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Content-Type", formType)
 	request.Header.Set("User-Agent", "authserver")
 	response, err := o.client.Do(request)
 	if err != nil {

@@ -82,7 +82,7 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 	if len(a.places) == cap(a.places) || SinceReceived(r.Context()) > stale {
 		return nil, a.busy(r.Context())
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, smallBody))
+	body, err := readSmall(r)
 	leave := func() {}
 	if err == nil && len(body) == smallBody {
 		select {
@@ -103,6 +103,16 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 		leave()
 		return nil, a.busy(r.Context())
 	}
+}
+
+// readSmall reads the first smallBody bytes of a body, or all of it.
+func readSmall(r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > smallBody {
+		return io.ReadAll(io.LimitReader(r.Body, smallBody))
+	}
+	body := make([]byte, r.ContentLength)
+	n, err := io.ReadFull(r.Body, body)
+	return body[:n], err
 }
 
 // busy refuses a request, after a while. It is logged once a second, with the number of

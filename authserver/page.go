@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -41,16 +42,18 @@ type pageHandler func(w http.ResponseWriter, r *http.Request) error
 // servePage makes an http.Handler of an endpoint for browsers: one place sets the
 // headers of pages and shows errors.
 func (s *Server) servePage(endpoint string, h pageHandler) http.Handler {
+	headers := http.Header{
+		"Cache-Control":           {"no-store"},
+		"Content-Security-Policy": {Page{}.Policy("", "")},
+		"X-Frame-Options":         {"DENY"},        // RFC 9700 §4.16
+		"Referrer-Policy":         {"same-origin"}, // with no-referrer, our own forms would come with Origin: null
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		header := w.Header()
-		header.Set("Cache-Control", "no-store")
-		header.Set("Content-Security-Policy", Page{}.Policy("", ""))
-		header.Set("X-Frame-Options", "DENY")        // RFC 9700 §4.16
-		header.Set("Referrer-Policy", "same-origin") // with no-referrer, our own forms would come with Origin: null
+		maps.Copy(w.Header(), headers)
 		done, err := s.admission.enter(r)
 		if err != nil { // a page would cost about as much as what is refused
 			s.metrics.requests.WithLabelValues(endpoint, errBusy.Code).Inc()
-			header.Set("Retry-After", "1")
+			w.Header().Set("Retry-After", "1")
 			http.Error(w, "The server has more to do than it can at this moment. Please try again in a few seconds.", http.StatusServiceUnavailable)
 			return
 		}

@@ -19,6 +19,8 @@ import (
 const (
 	maxBody       = 64 << 10 // bytes of a request body
 	maxParameters = 100      // parameters in one form
+
+	formType = "application/x-www-form-urlencoded"
 )
 
 // form holds the parameters of one request. Each name has one value, but for the
@@ -44,12 +46,17 @@ func parseForm(w http.ResponseWriter, r *http.Request) (form, error) {
 
 // readFormBody returns the body of a form POST, encoded.
 func readFormBody(w http.ResponseWriter, r *http.Request) (string, error) {
-	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return "", invalidRequest("the request body must be of Content-Type application/x-www-form-urlencoded")
+	if contentType := r.Header.Get("Content-Type"); contentType != formType { // as nearly all have it
+		mediaType, params, err := mime.ParseMediaType(contentType)
+		if err != nil || mediaType != formType {
+			return "", invalidRequest("the request body must be of Content-Type %s", formType)
+		}
+		if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
+			return "", invalidRequest("the request body must be in UTF-8")
+		}
 	}
-	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return "", invalidRequest("the request body must be in UTF-8")
+	if known, ok := r.Body.(*received); ok && known.err == nil && len(known.left) <= maxBody {
+		return string(known.left), nil
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -111,6 +118,13 @@ func (f form) all(name string) []string {
 	return values
 }
 
+// Values of headers that Header.Set would make anew for each answer.
+var (
+	noStore    = []string{"no-store"}
+	jsonType   = []string{"application/json"}
+	varyOrigin = []string{"Origin"}
+)
+
 // handler is an endpoint that returns its answer: a jwtAnswer, or any other value,
 // written as JSON.
 type handler func(w http.ResponseWriter, r *http.Request) (any, error)
@@ -120,8 +134,7 @@ type handler func(w http.ResponseWriter, r *http.Request) (any, error)
 func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
 	answered := s.metrics.requests.WithLabelValues(endpoint, "ok")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// RFC 6749 §5.1; OAuth 2.1 §3.2.3.
-		w.Header().Set("Cache-Control", "no-store")
+		w.Header()["Cache-Control"] = noStore // RFC 6749 §5.1; OAuth 2.1 §3.2.3.
 		done, err := s.admission.enter(r)
 		if err != nil {
 			s.writeError(w, r, endpoint, err)
@@ -156,7 +169,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 		http.Error(w, `{"error":"server_error"}`, http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = jsonType
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	w.Write(body)

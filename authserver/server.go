@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -71,6 +72,7 @@ type Server struct {
 
 	grantTypes  []namedGrant
 	clientAuths []ClientAuth
+	headers     http.Header // of every answer
 	handler     http.Handler
 	draining    *atomic.Bool
 }
@@ -227,6 +229,10 @@ func New(c Config) (*Server, error) {
 	if c.Registry != nil {
 		c.Registry.MustRegister(keyMetrics{c.Keys})
 	}
+	s.headers = http.Header{"X-Content-Type-Options": {"nosniff"}}
+	if s.https {
+		s.headers.Set("Strict-Transport-Security", "max-age=31536000")
+	}
 	s.grantTypes, s.clientAuths = s.grantTable(), s.clientAuthTable()
 	if s.handler, err = s.router(); err != nil {
 		return nil, err
@@ -257,10 +263,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// elsewhere. net/http does not tell, so that nothing is read behind any such request.
 		w.Header().Set("Connection", "close")
 	}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if s.https {
-		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
-	}
+	maps.Copy(w.Header(), s.headers)
 	s.handler.ServeHTTP(w, r)
 }
 

@@ -77,7 +77,7 @@ func main() {
 		log.Fatal(err)
 	}
 	if *address != "" {
-		f.redis = redis.NewClient(&redis.Options{Addr: *address, DisableIdentity: true})
+		f.redis = redis.NewClient(&redis.Options{Addr: *address, DisableIdentity: true, Protocol: 2})
 	}
 	http.HandleFunc("GET /keys", f.fixed)
 	http.HandleFunc("GET /metadata", f.fixed)

@@ -89,6 +89,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	config.DialTimeout = 2 * time.Second
 	config.DialerRetries = 1 // a call is repeated as a whole; five would use up its time
 	config.DisableIdentity = true
+	config.Protocol = 2 // nothing of RESP3 is used, and with it the driver looks for notifications before, in and after each call
 	config.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	s.client = withoutPanics(redis.NewUniversalClient(config))
 	err = checkAddresses(ctx, config, options.InsecureCleartext, log)
