@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -14,10 +15,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"authserver/internal/intake"
+	"authserver/store"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -146,6 +149,72 @@ func TestAttackCA12(t *testing.T) {
 	refused("HS256 with the client's secret", input+"."+base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
 	if a := b.present(partner.assertion(nil)); a.status != 200 {
 		t.Errorf("its own: %d %v", a.status, a.body)
+	}
+}
+
+// ATTACKS CA-19: one key, one algorithm: an assertion by another one than that of the
+// registered key is refused, whoever signed it; a key that is too weak is not registered.
+func TestAttackCA19(t *testing.T) {
+	partner, client := newPartner(t)
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks := func(key any, algorithm string) string {
+		set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key, KeyID: partnerKID, Algorithm: algorithm, Use: "sig"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(set)
+	}
+	byRSA := client
+	byRSA.ClientID, byRSA.JWKS = "rsa", jwks(&private.PublicKey, "PS256")
+	b := newBrowser(t, browserServer(t, func(c *Config) { c.Clients = append(c.Clients, client, byRSA) }))
+	for _, c := range []struct {
+		id        string
+		algorithm jose.SignatureAlgorithm
+		key       any
+		status    int
+	}{
+		{"partner", jose.ES256, partner.private, 200},
+		{"partner", jose.RS256, private, 401},
+		{"partner", jose.PS256, private, 401},
+		{"rsa", jose.PS256, private, 200},
+		{"rsa", jose.RS256, private, 401}, // by its own key
+		{"rsa", jose.PS384, private, 401},
+		{"rsa", jose.ES256, partner.private, 401},
+	} {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: c.algorithm, Key: c.key}, (&jose.SignerOptions{}).WithHeader("kid", partnerKID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := json.Marshal(partner.claims(map[string]any{"iss": c.id, "sub": c.id}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := signer.Sign(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compact, err := signed.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := b.present(compact); a.status != c.status || c.status != 200 && a.text("error") != "invalid_client" {
+			t.Errorf("%s by %s: %d %v, want %d", c.algorithm, c.id, a.status, a.body, c.status)
+		}
+	}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := browserConfig()
+	config.Clients = append(config.Clients, Client{ClientID: "weak", JWKS: jwks(&weak.PublicKey, "PS256"), GrantTypes: []string{"client_credentials"}})
+	if problems := config.Check(); len(problems) != 1 || problems[0].Warning || !strings.HasSuffix(problems[0].Key, ".jwks") {
+		t.Errorf("a key of 1024 bits in the configuration: %v", problems)
+	}
+	if _, _, err := b.server.addClient(t.Context(), config.Clients[len(config.Clients)-1], store.Forever); err == nil {
+		t.Error("a client was added with a key of 1024 bits")
 	}
 }
 

@@ -224,6 +224,29 @@ func TestAttackBF06(t *testing.T) {
 	}
 }
 
+// ATTACKS CA-27: of the secrets that a client has while one replaces the other, each is
+// good until it expires, and not a second longer.
+func TestAttackCA27(t *testing.T) {
+	at := time.Now().Unix()
+	secretUntil := func(secret string, expires int64) clientSecret {
+		one := newClientSecret(secret)
+		one.Expires = expires
+		return one
+	}
+	c, err := newClient(Client{ClientID: "machine"}, []clientSecret{newClientSecret("new"), secretUntil("old", at+3600), secretUntil("older", at-1), secretUntil("oldest", 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for secret, want := range map[string]bool{"new": true, "old": true, "older": false, "oldest": false, "": false, "other": false} {
+		if c.hasSecret(secret) != want {
+			t.Errorf("the secret %q is good: %t", secret, !want)
+		}
+	}
+	if one := c.secrets[1]; !one.live(time.Unix(at+3599, 0)) || one.live(time.Unix(at+3600, 0)) || one.live(time.Unix(at+3601, 0)) {
+		t.Error("a secret lives longer than it says, or shorter")
+	}
+}
+
 // ATTACKS CA-28: a client's secret has 256 random bits and is stored as SHA-256: a client
 // that shows it waits for no password's hash, however many there are.
 func TestAttackCA28(t *testing.T) {

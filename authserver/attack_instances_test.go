@@ -228,6 +228,136 @@ func TestAttackRT21(t *testing.T) {
 	}
 }
 
+// ATTACKS RT-06: what was used before Redis was killed is theft afterwards, at an instance
+// that was there before and at one that has started since. What a failover keeps: TestFailover
+// of redisstore.
+func TestAttackRT06(t *testing.T) {
+	redis := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	start := instancesOn(t, redis.Addr, nil)
+	before := start()
+	before.signIn("alice-1")
+	type chain struct{ first, last tokenAnswer }
+	chains := make([]chain, 2)
+	for i := range chains {
+		chains[i].first = before.exchange("web", before.code())
+		second := before.renew(chains[i].first.text("refresh_token"))
+		chains[i].last = before.renew(second.text("refresh_token"))
+		if chains[i].last.status != 200 {
+			t.Fatal(chains[i].last.body)
+		}
+	}
+	redis.Kill()
+	redis.Restart()
+	renewed := func(at *browser, token string) tokenAnswer {
+		a := at.renew(token)
+		for deadline := time.Now().Add(30 * time.Second); a.status == 503 && time.Now().Before(deadline); a = at.renew(token) {
+			time.Sleep(20 * time.Millisecond) // Redis is not back yet
+		}
+		return a
+	}
+	for i, at := range []*browser{before, start()} {
+		c := chains[i]
+		next := renewed(at, c.last.text("refresh_token"))
+		if next.status != 200 {
+			t.Fatalf("instance %d: the last token: %d %v", i, next.status, next.body)
+		}
+		if a := renewed(at, c.first.text("refresh_token")); a.status != 400 || a.text("error") != "invalid_grant" {
+			t.Errorf("instance %d: the first token: %d %v", i, a.status, a.body)
+		}
+		if a := renewed(at, next.text("refresh_token")); a.status != 400 || a.text("error") != "invalid_grant" || at.active("web", next.text("access_token")) {
+			t.Errorf("instance %d: the grant outlives the theft: %d %v", i, a.status, a.body)
+		}
+	}
+}
+
+// ATTACKS RT-12: a client that rotates all the time is refused when the grant is as old as
+// it may get, and one that does not come is refused when it has been away for as long as
+// it may be.
+func TestAttackRT12(t *testing.T) {
+	for name, test := range map[string]struct {
+		idle, most, pause time.Duration
+	}{
+		"the grant's end": {time.Hour, 3 * time.Second, 20 * time.Millisecond},
+		"idle":            {2 * time.Second, time.Hour, 3200 * time.Millisecond}, // times are whole seconds
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := browserServer(t, nil)
+			b := signedIn(t, s)
+			code := b.code()
+			s.tokens.RefreshIdle, s.tokens.RefreshMax = test.idle, test.most
+			begun := time.Now()
+			a := b.exchange("web", code)
+			refreshes := 0
+			for ; a.status == 200; refreshes++ {
+				if time.Since(begun) > time.Minute {
+					t.Fatal("it lives on and on")
+				}
+				time.Sleep(test.pause)
+				a = b.renew(a.text("refresh_token"))
+			}
+			if a.text("error") != "invalid_grant" {
+				t.Errorf("%d %v", a.status, a.body)
+			}
+			if lived := time.Since(begun); test.pause < time.Second && lived < test.most-time.Second {
+				t.Errorf("it has lived for %s and %d refreshes", lived, refreshes)
+			}
+		})
+	}
+}
+
+// ATTACKS RT-22: a grant lives if it is newer than the end of all of its client, than that
+// of all of its user, and than what the operator has accepted of the store: whichever of
+// them is the newest counts.
+func TestAttackRT22(t *testing.T) {
+	for name, ends := range map[string][2]string{
+		"the client's, then all": {"client", "all"}, "all, then the client's": {"all", "client"},
+		"the client's, then the user's": {"client", "user"}, "the user's, then the client's": {"user", "client"},
+		"the user's, then all": {"user", "all"}, "all, then the user's": {"all", "user"},
+	} {
+		var notBefore int64
+		s := browserServer(t, func(c *Config) { c.NotBefore = func() int64 { return notBefore } })
+		b := newBrowser(t, s)
+		end := func(level string) {
+			var err error
+			switch level {
+			case "client":
+				err = s.endClient(t.Context(), "web", "test")
+			case "user":
+				err = s.endSubject(t.Context(), "alice-1", "test")
+			default:
+				notBefore = time.Now().Unix() + 1
+				s.clients.lookups, s.users.lookups = remember(s.clients.load), remember(s.users.load)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var tokens []tokenAnswer
+		for step := range 3 {
+			b.signIn("alice-1")
+			a := b.exchange("web", b.code())
+			if a.status != 200 {
+				t.Fatalf("%s, step %d: %v", name, step, a.body)
+			}
+			tokens = append(tokens, a)
+			if step < 2 {
+				end(ends[step])
+			}
+		}
+		for step, a := range tokens {
+			for _, member := range []string{"access_token", "refresh_token"} {
+				if b.active("web", a.text(member)) != (step == 2) {
+					t.Errorf("%s: the %s of before end %d is active: %t", name, member, step, step != 2)
+				}
+			}
+			if renewed := b.renew(a.text("refresh_token")); (renewed.status == 200) != (step == 2) {
+				t.Errorf("%s: refreshing what is of before end %d: %d %v", name, step, renewed.status, renewed.body)
+			}
+		}
+	}
+}
+
 // ATTACKS CA-17: an assertion is used once: at the same instance, at another one, after
 // Redis was killed, and at an instance that has started since.
 func TestAttackCA17(t *testing.T) {

@@ -107,6 +107,16 @@ func TestCodeRefusals(t *testing.T) {
 	if a := b.exchange("web", code); a.status != 200 {
 		t.Errorf("after all refusals the code is dead: %v", a.body)
 	}
+	// AC-08: whichever character is another one.
+	for i := range code {
+		for _, other := range []byte("AB_") {
+			if changed := code[:i] + string(other) + code[i+1:]; changed != code {
+				if _, err := b.server.openCode(changed); err == nil {
+					t.Errorf("AC-08: character %d may be %c", i, other)
+				}
+			}
+		}
+	}
 	// PK-08: the challenge was taken out of the request on its way.
 	exempt := []string{"client_id", "first", "code_challenge", "-", "code_challenge_method", "-"}
 	code = b.code(exempt...)
@@ -145,6 +155,7 @@ func TestCodeReplay(t *testing.T) {
 	for name, a := range map[string]tokenAnswer{
 		"wrong verifier": b.exchange("web", code, "code_verifier", strings.Repeat("v", 43)), "another client": b.exchange("first", code),
 		"no client": b.exchange("", code), "another redirect": b.exchange("web", code, "redirect_uri", "https://evil.example/"),
+		"wrong secret": b.exchange("", code, "client_id", "web", "client_secret", testSecret+"x"),
 	} {
 		if a.status == 200 || !alive() {
 			t.Errorf("%s: %v, the tokens live: %t", name, a.body, alive())
@@ -213,7 +224,7 @@ func TestReplayDuringRedemption(t *testing.T) {
 	}
 }
 
-// ATTACKS AC-07.
+// ATTACKS AC-07: a code is good for 59 s, and not for 61.
 func TestCodeLifetime(t *testing.T) {
 	b := signedIn(t, browserServer(t, nil))
 	reseal := func(age time.Duration) string {
@@ -233,6 +244,16 @@ func TestCodeLifetime(t *testing.T) {
 	}
 	if a := b.exchange("web", reseal(0)); a.status != 200 {
 		t.Errorf("a new code: %v", a.body)
+	}
+	for deadline := time.Now().Add(time.Minute); ; { // again when the second that is left was not enough
+		begun := time.Now()
+		a := b.exchange("web", reseal(59*time.Second))
+		if a.status == 200 {
+			break
+		}
+		if time.Since(begun) < 900*time.Millisecond || time.Now().After(deadline) {
+			t.Fatalf("after 59 s: %v", a.body)
+		}
 	}
 	if a := b.exchange("web", reseal(61*time.Second)); a.text("error") != "invalid_grant" {
 		t.Errorf("after 61 s: %v", a.body)

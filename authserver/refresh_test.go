@@ -73,15 +73,21 @@ func TestReuseAfterWindow(t *testing.T) {
 	refused(t, "its successor", refresh(t, s, second.text("refresh_token")), 400, "invalid_grant")
 }
 
-// ATTACKS RT-07, RT-16: a token in the wrong hands does not harm its owner.
+// ATTACKS RT-07: a token in the wrong hands does not harm its owner.
 func TestRefreshByAnother(t *testing.T) {
-	s := authservertest.New(t, authservertest.Options{})
+	s := authservertest.New(t, authservertest.Options{Configure: func(c *authserver.Config) {
+		c.Clients = append(c.Clients, authserver.Client{ClientID: "rival", ClientSecret: authservertest.Secret, GrantTypes: []string{"refresh_token"}, Scope: "orders:read"})
+	}})
 	_, first := signIn(t, s, "orders:read")
 	second := refresh(t, s, first).text("refresh_token")
 	third := refresh(t, s, second).text("refresh_token")
-	// first would be theft if its owner presented it.
-	refused(t, "another client", post(t, s.Issuer+"/token", "",
-		form("grant_type", "refresh_token", "client_id", "spa", "refresh_token", first)), 400, "invalid_grant")
+	// first and second would be theft if their owner presented them.
+	for _, token := range []string{first, second, third} {
+		refused(t, "a public client", post(t, s.Issuer+"/token", "",
+			form("grant_type", "refresh_token", "client_id", "spa", "refresh_token", token)), 400, "invalid_grant")
+		refused(t, "a confidential client", post(t, s.Issuer+"/token", "rival:"+authservertest.Secret,
+			form("grant_type", "refresh_token", "refresh_token", token)), 400, "invalid_grant")
+	}
 	if a := refresh(t, s, third); a.status != http.StatusOK {
 		t.Errorf("the owner was signed out: %s", a.raw)
 	}
@@ -116,7 +122,8 @@ func TestRefreshWithoutRotation(t *testing.T) {
 	refused(t, "after revocation", refresh(t, s, token), 400, "invalid_grant")
 }
 
-// ATTACKS RT-11, RT-12: what ends a grant besides its tokens.
+// ATTACKS RT-12: the lifetimes of a grant, as its tokens tell them. What happens at their
+// end: TestAttackRT12.
 func TestGrantLifetimes(t *testing.T) {
 	s := authservertest.New(t, authservertest.Options{})
 	_, token := signIn(t, s, "orders:read")
@@ -139,6 +146,7 @@ func TestGrantLifetimes(t *testing.T) {
 func TestRefreshSeesChanges(t *testing.T) {
 	first := authservertest.New(t, authservertest.Options{})
 	_, token := signIn(t, first, "orders:read orders:write")
+	_, withRoles := signIn(t, first, "roles")
 	access, _ := signIn(t, first, "orders:read")
 	for name, test := range map[string]struct {
 		change func(*authserver.Config)
@@ -148,6 +156,7 @@ func TestRefreshSeesChanges(t *testing.T) {
 		"user disabled":   {func(c *authserver.Config) { c.Users[0].Disabled = true }, "invalid_grant", ""},
 		"user removed":    {func(c *authserver.Config) { c.Users = nil }, "invalid_grant", ""},
 		"scope withdrawn": {func(c *authserver.Config) { c.Clients[1].Scope = "orders:read" }, "", "orders:read"},
+		"roles withdrawn": {func(c *authserver.Config) { c.Users[0].Roles = nil }, "", "orders:read orders:write"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := authservertest.Config(first.Issuer)
@@ -161,6 +170,13 @@ func TestRefreshSeesChanges(t *testing.T) {
 				"client_id", "web", "client_secret", authservertest.Secret))
 			if a.text("error") != test.code || a.text("scope") != test.scope {
 				t.Errorf("%d %s", a.status, a.raw)
+			}
+			if name == "roles withdrawn" {
+				before := refresh(t, first, withRoles)
+				after := ask(changed, "/token", form("grant_type", "refresh_token", "refresh_token", withRoles, "client_id", "web", "client_secret", authservertest.Secret))
+				if claimsOf(t, before.text("access_token"))["roles"] == nil || claimsOf(t, after.text("access_token"))["roles"] != nil {
+					t.Errorf("with her roles %s, without %s", before.raw, after.raw)
+				}
 			}
 			a = ask(changed, "/introspect", form("token", access, "client_id", "web", "client_secret", authservertest.Secret))
 			if active := a.body["active"]; active != (test.code == "") {

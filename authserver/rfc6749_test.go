@@ -81,9 +81,13 @@ func TestTokenRefusals(t *testing.T) {
 		{"no client", "", cc(), 401, "invalid_client"},
 		{"unknown client", "nobody:" + authservertest.Secret, cc(), 401, "invalid_client"},
 		{"wrong secret", "service:wrong", cc(), 401, "invalid_client"},
+		{"wrong secret in the body", "", cc("client_id", "service", "client_secret", "wrong"), 401, "invalid_client"},
 		{"empty secret", "service:", cc(), 401, "invalid_client"},
 		{"public client with a secret", "spa:x", cc(), 401, "invalid_client"},
+		{"public client with a secret in the body", "", cc("client_id", "spa", "client_secret", "x"), 401, "invalid_client"},
+		{"public client with an empty secret", "spa:", cc(), 401, "invalid_client"},
 		{"confidential client without secret", "", cc("client_id", "service"), 401, "invalid_client"},
+		{"secret without client_id", "", cc("client_secret", authservertest.Secret), 401, "invalid_client"},
 		{"Basic and post", service, cc("client_id", "service", "client_secret", authservertest.Secret), 400, "invalid_request"},
 		{"another client_id", service, cc("client_id", "web"), 400, "invalid_request"},
 		{"no grant_type", service, form(), 400, "invalid_request"},
@@ -193,6 +197,12 @@ func TestBasicCredentials(t *testing.T) {
 		"no padding":      {strings.TrimRight(basic("ab:cd"), "="), 401},
 		"other scheme":    {"Bearer abc", 401},
 		"nothing":         {"Basic", 401},
+		"plus for space":  {basic("odd+client:" + url.QueryEscape(secret)), 200},
+		"id in UTF-8":     {basic("caf\u00e9:" + secret), 401},
+		"no UTF-8":        {basic("\xff:\xff"), 401},
+		"nothing inside":  {"Basic ", 401},
+		"a line feed":     {"Basic " + strings.TrimPrefix(basic(id+":"+secret), "Basic ")[:8] + "\t" + strings.TrimPrefix(basic(id+":"+secret), "Basic ")[8:], 401},
+		"trailing bits":   {trailingBits(t, basic(id+":"+secret), basic(url.QueryEscape(id)+":"+secret), basic(url.QueryEscape(id)+":"+url.QueryEscape(secret))), 401},
 	} {
 		r, _ := http.NewRequest("POST", s.Issuer+"/token", strings.NewReader("grant_type=client_credentials"))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -205,4 +215,17 @@ func TestBasicCredentials(t *testing.T) {
 			t.Errorf("%s: WWW-Authenticate is %q (RFC 6749 §5.2)", name, a.header.Get("WWW-Authenticate"))
 		}
 	}
+}
+
+// trailingBits is the first of some padded base64 with other bits after the last byte,
+// where a decoder that is not strict reads the same.
+func trailingBits(t *testing.T, of ...string) string {
+	t.Helper()
+	for _, one := range of {
+		if text := strings.TrimRight(one, "="); text != one { // the last character ends in bits that are zero
+			return text[:len(text)-1] + string(text[len(text)-1]+1) + one[len(text):]
+		}
+	}
+	t.Fatal("none is padded")
+	return ""
 }

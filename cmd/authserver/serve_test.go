@@ -361,11 +361,17 @@ func killDuringRefreshes(t *testing.T, store string) {
 		if c.before == "" || t.Failed() {
 			t.Fatalf("client %d made no progress", i)
 		}
-		if status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", c.current)); err != nil || status != 200 {
-			t.Errorf("client %d: the last token: %d %v %v", i, status, body, err)
+		status, next, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", c.current))
+		if err != nil || status != 200 {
+			t.Errorf("client %d: the last token: %d %v %v", i, status, next, err)
+			continue
 		}
 		if status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", c.before)); err != nil || status != 400 || body["error"] != "invalid_grant" {
 			t.Errorf("client %d: a token that was used twice ago: %d %v %v", i, status, body, err)
+		}
+		// ATTACKS RT-06: that was theft.
+		if status, body, err := postForm(t, base+"/token", "web", secret, tokenForm("refresh_token", "refresh_token", next["refresh_token"].(string))); err != nil || status != 400 || body["error"] != "invalid_grant" {
+			t.Errorf("client %d: the grant outlives the theft: %d %v %v", i, status, body, err)
 		}
 	}
 }
