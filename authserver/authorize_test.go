@@ -1,10 +1,16 @@
 package authserver
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -19,6 +25,7 @@ func TestAuthorizeRefusals(t *testing.T) {
 		{"as it should be", authorizeURL(), ""},
 		{"AZ-01 no client_id", authorizeURL("client_id", "-"), "page"},
 		{"AZ-02 unknown client", authorizeURL("client_id", "nobody"), "page"},
+		{"AZ-02 unknown client and redirect", authorizeURL("client_id", "nobody", "redirect_uri", "https://evil.example/cb"), "page"},
 		{"RU-01 unregistered redirect", authorizeURL("redirect_uri", "https://evil.example/cb"), "page"},
 		{"RU-18 omitted, OpenID Connect", authorizeURL("redirect_uri", "-"), "page"},
 		{"RU-18 omitted, one registered", authorizeURL("redirect_uri", "-", "scope", "orders:read"), ""},
@@ -28,21 +35,40 @@ func TestAuthorizeRefusals(t *testing.T) {
 		{"AZ-05 code id_token", authorizeURL("response_type", "code id_token"), "unsupported_response_type"},
 		{"AZ-05 code token", authorizeURL("response_type", "code token"), "unsupported_response_type"},
 		{"AZ-05 id_token token", authorizeURL("response_type", "id_token token"), "unsupported_response_type"},
+		{"AZ-05 code id_token token", authorizeURL("response_type", "code id_token token"), "unsupported_response_type"},
+		{"AZ-05 id_token", authorizeURL("response_type", "id_token"), "unsupported_response_type"},
+		{"AZ-05 none", authorizeURL("response_type", "none"), "unsupported_response_type"},
+		{"AZ-05 code in capitals", authorizeURL("response_type", "CODE"), "unsupported_response_type"},
+		{"AZ-05 code code", authorizeURL("response_type", "code code"), "unsupported_response_type"},
 		{"AZ-06 fragment", authorizeURL("response_mode", "fragment"), "invalid_request"},
 		{"unknown response_mode", authorizeURL("response_mode", "web_message"), "invalid_request"},
 		{"AZ-07 client_id twice", twice("client_id", "web"), "page"},
+		{"AZ-07 two client_ids", twice("client_id", "first"), "page"},
 		{"AZ-07 redirect_uri twice", twice("redirect_uri", testCallback), "page"},
+		{"AZ-07 two redirect_uris", twice("redirect_uri", "https://evil.example/cb"), "page"},
 		{"AZ-07 response_type twice", twice("response_type", "code"), "invalid_request"},
-		{"AZ-07 scope twice", twice("scope", "other"), "invalid_request"},
+		{"AZ-07 two response_types", twice("response_type", "token"), "invalid_request"},
+		{"AZ-07 scope twice", twice("scope", "openid profile orders:read"), "invalid_request"},
+		{"AZ-07 two scopes", twice("scope", "other"), "invalid_request"},
 		{"AZ-07 code_challenge twice", twice("code_challenge", testChallenge), "invalid_request"},
+		{"AZ-07 two code_challenges", twice("code_challenge", flip(testChallenge)), "invalid_request"},
 		{"AZ-09 empty client_id", authorizeURL("client_id", ""), "page"},
 		{"AZ-09 empty response_type", authorizeURL("response_type", ""), "invalid_request"},
 		{"AZ-09 empty scope and prompt", authorizeURL("scope", "", "prompt", ""), ""},
+		{"AZ-09 empty redirect_uri, one registered", authorizeURL("redirect_uri", "", "scope", "orders:read"), ""},
+		{"AZ-09 empty redirect_uri, two registered", authorizeURL("redirect_uri", "", "scope", "orders:read", "client_id", "first"), "page"},
+		{"AZ-09 empty redirect_uri, OpenID Connect", authorizeURL("redirect_uri", ""), "page"},
+		{"AZ-09 all that may be, empty", authorizeURL("nonce", "", "max_age", "", "claims", "", "id_token_hint", "", "acr_values", "", "resource", "", "request", "", "request_uri", "", "response_mode", ""), ""},
 		{"AZ-10 unknown parameter", authorizeURL("foo", "bar"), ""},
 		{"display", authorizeURL("display", "popup"), ""},
 		{"AZ-12 quote in scope", authorizeURL("scope", `openid "`), "invalid_scope"},
+		{"AZ-12 backslash in scope", authorizeURL("scope", `openid \`), "invalid_scope"},
+		{"AZ-12 letters outside ASCII in scope", authorizeURL("scope", "openid \u00e9"), "invalid_scope"},
 		{"AZ-12 control character in scope", authorizeURL("scope", "openid\tx"), "invalid_request"},
+		{"AZ-12 NUL in scope", authorizeURL("scope", "openid\x00"), "invalid_request"},
 		{"AZ-12 large scope", authorizeURL("scope", strings.Repeat("abcdefg ", 1<<9)), "invalid_request"},
+		{"AZ-12 scope of 64 KiB", authorizeURL("scope", strings.Repeat("abcdefg ", 1<<13)), "page"},
+		{"AZ-12 10,000 scopes", authorizeURL("scope", tenThousand()), "page"},
 		{"AZ-12 many scopes", authorizeURL("scope", strings.Repeat("a b c d e f g h ", 13)+manyScopes()), "invalid_scope"},
 		{"AZ-13 scope of others", authorizeURL("scope", "openid address"), "invalid_scope"},
 		{"unknown scope with openid", authorizeURL("scope", "openid groups"), ""},
@@ -58,10 +84,18 @@ func TestAuthorizeRefusals(t *testing.T) {
 		{"AZ-19 claims that are no JSON", authorizeURL("claims", "{"), "invalid_request"},
 		{"AZ-19 claims of wrong shape", authorizeURL("claims", `{"userinfo":["email"]}`), "invalid_request"},
 		{"AZ-19 deep claims", authorizeURL("claims", strings.Repeat("[", 5000)), "invalid_request"},
+		{"AZ-19 deep claims within the limit", authorizeURL("claims", `{"id_token":`+strings.Repeat(`{"x":`, 300)+"1"+strings.Repeat("}", 301)), "invalid_request"},
+		{"AZ-19 deep arrays within the limit", authorizeURL("claims", `{"id_token":{"acr":{"values":`+strings.Repeat("[", 900)+strings.Repeat("]", 900)+"}}}"), "invalid_request"},
+		{"AZ-19 claims of 1 MB", authorizeURL("claims", `{"id_token":{"`+strings.Repeat("x", 1<<20)+`":null}}`), "page"},
+		{"AZ-19 claims twice in one", authorizeURL("claims", `{"id_token":{"sub":{"value":"alice-1"},"sub":{"value":"bob-1"}}}`), "invalid_request"},
 		{"claims", authorizeURL("claims", `{"userinfo":{"email":null},"id_token":{"auth_time":{"essential":true}}}`), ""},
 		{"AZ-22 unknown resource", authorizeURL("resource", "https://other.example.com"), "invalid_target"},
 		{"AZ-22 relative resource", authorizeURL("resource", "/orders"), "invalid_target"},
+		{"AZ-22 resource with a fragment", authorizeURL("resource", "https://api.example.com#x"), "invalid_target"},
+		{"AZ-22 resource with an empty fragment", authorizeURL("resource", "https://api.example.com#"), "invalid_target"},
 		{"AZ-22 resource", authorizeURL("resource", "https://api.example.com"), ""},
+		{"AZ-22 the same resource twice", authorizeURL("resource", "https://api.example.com") + "&resource=https%3A%2F%2Fapi.example.com", ""},
+		{"AZ-22 a known resource and an unknown", authorizeURL("resource", "https://api.example.com") + "&resource=https%3A%2F%2Fother.example.com", "invalid_target"},
 		{"AZ-23 authorization_details", authorizeURL("authorization_details", "[]"), "invalid_authorization_details"},
 		{"request object", authorizeURL("request", "eyJhbGciOiJub25lIn0.e30."), "request_not_supported"},
 		{"request_uri", authorizeURL("request_uri", "https://web.example.com/r"), "request_uri_not_supported"},
@@ -102,9 +136,13 @@ func TestAuthorizeRefusals(t *testing.T) {
 				if strings.Contains(page.body, "evil") {
 					t.Error("the page repeats the redirect_uri")
 				}
+				if len(page.body) > 4<<10 {
+					t.Errorf("the page has %d bytes", len(page.body))
+				}
 			default:
 				if page.status != http.StatusSeeOther || page.query.Get("error") != test.want || !strings.HasSuffix(page.query.Get("state"), "st") ||
-					page.query.Get("iss") != testIssuer || page.query.Has("code") || page.location.Fragment != "" {
+					page.query.Get("iss") != testIssuer || page.query.Has("code") || page.location.Fragment != "" || strings.Contains(page.location.String(), "token=") ||
+					!strings.HasPrefix(page.location.String(), testCallback+"?") && !strings.HasPrefix(page.location.String(), "http://127.0.0.1:99/cb?") {
 					t.Errorf("%d %.300v %s, want %s", page.status, page.location, page.body, test.want)
 				}
 			}
@@ -123,6 +161,137 @@ func manyScopes() string {
 	return b.String()
 }
 
+func tenThousand() string {
+	var b strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&b, "s%d ", i)
+	}
+	return b.String()
+}
+
+// ATTACKS AZ-12, AZ-19: what is too long for a URL is refused in a form, too.
+func TestLongForms(t *testing.T) {
+	b := newBrowser(t, browserServer(t, nil))
+	for name, values := range map[string]url.Values{
+		"a scope of 64 KiB": authorizeForm("scope", strings.Repeat("abcdefg ", 1<<13)), "10,000 scopes": authorizeForm("scope", tenThousand()),
+		"claims of 1 MB": authorizeForm("claims", strings.Repeat("x", 1<<20)), "claims of 20 KiB": authorizeForm("claims", `{"id_token":{"`+strings.Repeat("x", 20<<10)+`":null}}`),
+	} {
+		page := b.send("POST", "/authorize", values)
+		if page.status != 400 && page.status != 413 && page.query.Get("error") != "invalid_request" || len(page.body) > 4<<10 || page.query.Has("code") {
+			t.Errorf("%s: %d %v, %d bytes", name, page.status, page.location, len(page.body))
+		}
+	}
+}
+
+// ATTACKS AZ-06: what a user changes in the forms of the pages, or in what leads back to
+// them, changes nothing of the request.
+func TestAttackAZ06(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	page := b.send("GET", authorizeURL("response_mode", "query"), nil)
+	changes := url.Values{"response_type": {"token"}, "response_mode": {"fragment"}, "redirect_uri": {"https://evil.example/cb"}, "client_id": {"first"}, "scope": {"openid email orders:write"},
+		"state": {"other"}, "nonce": {"other"}, "code_challenge": {flip(testChallenge)}, "prompt": {"none"}}
+	with := func(step func(w http.ResponseWriter, r *http.Request) error) shownPage {
+		return b.do(s.servePage("test", step).ServeHTTP, b.request("POST", "/test?"+changes.Encode(), changes))
+	}
+	page = with(func(w http.ResponseWriter, r *http.Request) error {
+		in, err := s.openInteraction(r, page.query.Get("interaction"))
+		if err != nil {
+			return err
+		}
+		started, err := s.startSession(w, r, proof{user: b.user("alice-1"), amr: []string{"pwd"}, acr: acrPassword})
+		if err != nil {
+			return err
+		}
+		return s.resume(w, r, in, started, true)
+	})
+	if !page.on("/consent") {
+		t.Fatalf("after the sign-in: %v", page.location)
+	}
+	page = with(func(w http.ResponseWriter, r *http.Request) error {
+		in, err := s.openInteraction(r, page.query.Get("interaction"))
+		if err != nil {
+			return err
+		}
+		return s.allow(w, r, in)
+	})
+	if page.query.Get("code") == "" || !strings.HasPrefix(page.location.String(), testCallback+"?") || page.query.Get("state") != "st" ||
+		page.location.Fragment != "" || strings.Contains(page.location.String(), "token") {
+		t.Fatalf("the answer is %v", page.location)
+	}
+	a := b.exchange("web", page.query.Get("code"))
+	if claims, _ := b.verified(a.text("id_token"), "ES256"); a.text("scope") != "openid profile orders:read" || claims["nonce"] != "no" {
+		t.Errorf("%v %v", a.body, claims)
+	}
+}
+
+// ATTACKS AZ-28: of answers to one question that come at once one is the answer.
+func TestAttackAZ28(t *testing.T) {
+	s := browserServer(t, nil)
+	b := newBrowser(t, s)
+	b.signIn("alice-1")
+	page := b.send("GET", authorizeURL(), nil)
+	answers := make([]shownPage, 20)
+	var wait sync.WaitGroup
+	for i := range answers {
+		tab := &browser{t, s, maps.Clone(b.cookies)}
+		wait.Go(func() { answers[i] = tab.decideConsent(page, i%4 != 0) })
+	}
+	wait.Wait()
+	answered := 0
+	for _, a := range answers {
+		switch {
+		case a.query.Get("code") != "" || a.query.Get("error") == "access_denied":
+			answered++
+		case a.location != nil || !strings.HasPrefix(a.body, "error done"):
+			t.Errorf("%d %v %s", a.status, a.location, a.body)
+		}
+	}
+	if answered != 1 {
+		t.Errorf("answered %d times", answered)
+	}
+}
+
+// ATTACKS PR-15: what a request_uri names is not asked for.
+func TestAttackPR15(t *testing.T) {
+	s := browserServer(t, func(c *Config) { c.OutboundNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }) // nothing else would stop it
+	var asked atomic.Int64
+	canary := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	t.Cleanup(canary.Close)
+	for _, uri := range []string{canary.URL + "/r", "http://169.254.169.254/", "https://evil.example/r", "urn:ietf:params:oauth:request_uri:x"} {
+		for _, pairs := range [][]string{{"request_uri", uri}, {"request_uri", uri, "response_type", "-"}, {"request_uri", uri, "scope", "orders:read"}} {
+			for _, method := range []string{"GET", "POST"} {
+				target, values := authorizeURL(pairs...), url.Values(nil)
+				if method == "POST" {
+					target, values = "/authorize", authorizeForm(pairs...)
+				}
+				if page := newBrowser(t, s).send(method, target, values); page.query.Get("error") != "request_uri_not_supported" {
+					t.Errorf("%s %v: %d %v", method, pairs, page.status, page.location)
+				}
+			}
+		}
+		if page := newBrowser(t, s).send("GET", authorizeURL("request_uri", uri, "redirect_uri", "-"), nil); page.status != 400 || page.location != nil {
+			t.Errorf("alone: %d %v", page.status, page.location)
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
+// ATTACKS RU-17: characters that could end a header's line end up on a page.
+func TestAttackRU17(t *testing.T) {
+	s := browserServer(t, nil)
+	for _, c := range []string{"\t", "\r", "\n", "\r\nSet-Cookie: x=1", "\x00", " ", "\x7f", "\u0085", "\u2028"} {
+		for _, uri := range []string{testCallback + c, c + testCallback, "https://web.example.com/" + c + "callback"} {
+			page := newBrowser(t, s).send("GET", authorizeURL("redirect_uri", uri), nil)
+			if page.status != 400 || page.location != nil || page.header.Get("Set-Cookie") != "" || !strings.HasPrefix(page.body, "error request") {
+				t.Errorf("%q: %d %v %v", uri, page.status, page.location, page.header)
+			}
+		}
+	}
+}
+
 // ATTACKS AZ-11: state comes back byte for byte, or is refused.
 func TestState(t *testing.T) {
 	s := browserServer(t, nil)
@@ -133,15 +302,29 @@ func TestState(t *testing.T) {
 			t.Errorf("state %.20q came back as %.20q", state, page.query.Get("state"))
 		}
 	}
-	for name, state := range map[string]string{"CR LF": "a\r\nSet-Cookie: x=1", "NUL": "a\x00", "not UTF-8": "a\xff", "too long": strings.Repeat("s", 4097)} {
+	// AZ-09: an empty one is none.
+	if page := newBrowser(t, s).send("GET", authorizeURL("prompt", "none", "state", ""), nil); page.query.Has("state") || page.query.Get("error") != "login_required" {
+		t.Errorf("an empty state: %v", page.location)
+	}
+	for name, state := range map[string]string{"CR LF": "a\r\nSet-Cookie: x=1", "CR": "a\rb", "LF": "a\nb", "NUL": "a\x00", "not UTF-8": "a\xff", "too long": strings.Repeat("s", 4097)} {
 		page := newBrowser(t, s).send("GET", authorizeURL("state", state), nil)
 		if page.query.Get("error") != "invalid_request" || page.query.Has("state") || page.header.Get("Set-Cookie") != "" {
 			t.Errorf("%s: %v", name, page.location)
 		}
 	}
 	// AZ-07: which of two states would it be?
-	if page := newBrowser(t, s).send("GET", authorizeURL()+"&state=other", nil); page.query.Get("error") != "invalid_request" || page.query.Has("state") {
-		t.Errorf("two states: %v", page.location)
+	for _, state := range []string{"other", "st", ""} {
+		if page := newBrowser(t, s).send("GET", authorizeURL()+"&state="+state, nil); page.query.Get("error") != "invalid_request" || page.query.Has("state") {
+			t.Errorf("two states: %v", page.location)
+		}
+	}
+	// Nothing that is shown to the user has it.
+	const shown = "<script>alert(1)</script>"
+	b := newBrowser(t, s)
+	for _, target := range []string{authorizeURL("state", shown), authorizeURL("state", shown, "client_id", "nobody"), authorizeURL("state", shown, "redirect_uri", "https://evil.example")} {
+		if page := b.send("GET", target, nil); strings.Contains(page.body, "alert") {
+			t.Errorf("a page shows it: %s", page.body)
+		}
 	}
 }
 
@@ -280,6 +463,28 @@ func TestReauthentication(t *testing.T) {
 			if page := b.send("GET", authorizeURL(append(pairs, "prompt", "none")...), nil); page.query.Get("code") != "" {
 				t.Errorf("%v with prompt=none got a code", pairs)
 			}
+		}
+	}
+	// AZ-17: two seconds after the sign-in a max_age of one asks again, and what comes of it is fresh.
+	for _, age := range []string{"0", "1"} {
+		b := newBrowser(t, s)
+		current := b.signIn("alice-1")
+		_, _, err := s.sessions.Update(t.Context(), current.ID, time.Now().Add(time.Hour), func(one *session) error {
+			one.AuthTime -= 2
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := b.send("GET", authorizeURL("max_age", age, "client_id", "first"), nil)
+		if !page.on("/login") {
+			t.Fatalf("max_age %s after 2 s: %v", age, page.location)
+		}
+		begun := time.Now().Unix()
+		page = b.passSignIn(page, "alice-1")
+		claims, _ := b.verified(b.exchange("first", page.query.Get("code")).text("id_token"), "ES256")
+		if at, _ := claims["auth_time"].(float64); int64(at) < begun {
+			t.Errorf("max_age %s: auth_time is %v, the sign-in began at %d", age, claims["auth_time"], begun)
 		}
 	}
 	b := newBrowser(t, s)
@@ -431,8 +636,16 @@ func TestFormPost(t *testing.T) {
 		t.Errorf("%d %s", page.status, page.body)
 	}
 	page = b.send("GET", authorizeURL("response_mode", "form_post", "scope", `"`), nil)
-	if !strings.Contains(page.body, "error=invalid_scope") || !strings.Contains(page.body, "iss=") {
+	_, query, _ = strings.Cut(page.body, "form "+testCallback+"?")
+	if values, err := url.ParseQuery(query); err != nil || values.Get("error") != "invalid_scope" || values.Get("iss") != testIssuer || values.Get("state") != "st" {
 		t.Errorf("an error: %d %s", page.status, page.body)
+	}
+	if page.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("headers: %v", page.header)
+	}
+	// The issuer of the metadata, byte for byte.
+	if document := b.ask("GET", "/.well-known/openid-configuration", "", nil).body; document["issuer"] != values.Get("iss") {
+		t.Errorf("the metadata has the issuer %v", document["issuer"])
 	}
 }
 

@@ -95,7 +95,7 @@ func (c *checker) issuer(issuer string) {
 
 func loopback(host string) bool {
 	address, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && address.IsLoopback()
+	return host == "localhost" || err == nil && address.IsLoopback() && !address.Is4In6()
 }
 
 func (c *checker) tokens(t Tokens) {

@@ -1,9 +1,10 @@
 package authserver
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
+
+	"authserver/internal/intake"
 )
 
 // claimsRequest is the parameter claims (OpenID Connect Core §5.5).
@@ -32,10 +33,10 @@ func (c claimRequest) wanted() []string {
 	return values
 }
 
-// parseClaims reads the parameter. Its length was checked, and with it its depth.
+// parseClaims reads the parameter. Its length was checked.
 func parseClaims(text string) (claimsRequest, error) {
 	var claims claimsRequest
-	if err := json.Unmarshal([]byte(text), &claims); err != nil {
+	if err := intake.Decode([]byte(text), &claims); err != nil { // each member once, and no deeper than it has to be
 		return claimsRequest{}, invalidRequest("claims is not a JSON object as in OpenID Connect Core section 5.5").because(err)
 	}
 	if len(claims.UserInfo)+len(claims.IDToken) > maxClaims {

@@ -52,6 +52,11 @@ func TestCodeExchange(t *testing.T) {
 	if a := b.exchange("web", b.code(), "refresh_token", "x", "scope", "everything", "username", "bob"); a.status != 200 || a.text("scope") != "openid profile orders:read" {
 		t.Errorf("with parameters of other grants: %v", a.body)
 	}
+	// AZ-13: the scope of a token is what was granted, whatever was asked for.
+	a = b.exchange("web", b.code("scope", "openid groups orders:read"))
+	if claims, _ := b.verified(a.text("access_token"), "ES256"); a.text("scope") != "openid orders:read" || claims["scope"] != "openid orders:read" {
+		t.Errorf("of a scope that nobody knows: %v %v", a.body, claims)
+	}
 	// A client that may not refresh gets no refresh token, even for offline_access.
 	a = b.exchange("first", b.code("client_id", "first", "scope", "openid offline_access"))
 	if a.status != 200 || a.text("refresh_token") != "" || a.text("scope") != "openid" {

@@ -162,7 +162,12 @@ func TestRPInitiatedLogout(t *testing.T) {
 	v := signedIn()
 	for _, uri := range []string{"https://web.example.com/bye/", "https://web.example.com/BYE", "HTTPS://web.example.com/bye", "https://web.example.com:443/bye",
 		"https://web.example.com/./bye", "https://web.example.com@evil.example/bye", "https://web.example.com/bye?", "https://web.example.com/bye#x", "//evil.example",
-		"javascript:alert(1)", "https://web.example.com/b%79e", "/bye", "\\evil"} {
+		"javascript:alert(1)", "https://web.example.com/b%79e", "/bye", "\\evil",
+		"https://web.example.com/bye2", "https://web.example.com/by", "https://web.example.com./bye", "https://web.example.com/bye/../evil", "https://web.example.com/bye/%2e%2e/evil",
+		"https://web.example.com/bye/..;/evil", "https://web.example.com/bye//", "https://web.example.com/bye%2f", `https://web.example.com\@evil.example/bye`, "https://a@b@evil.example/",
+		"https://web.example.com/bye?kept=1&x=2", "https://web.example.com/bye?%6bept=1", "JaVaScRiPt:alert(1)", "data:text/html,x", "vbscript:x", "file:///bye", "about:blank",
+		"http://web.example.com/bye", "http://127.0.0.1/bye", "http://127.0.0.1:4000/bye", "https://web.example.com:8443/bye", "web:/bye", "https://*.example.com/bye",
+		"https://web。example.com/bye", "https://web.example.com⁄bye", "https://web.example.com/ bye"} {
 		refused(v, v.get(logoutURL(s, "id_token_hint", good, "post_logout_redirect_uri", uri)), "not registered")
 	}
 }

@@ -35,8 +35,9 @@ func TestRedirectURIs(t *testing.T) {
 		"http://127.0.0.1#@/cb", "http://localhost:8081/cb", "http://127.0.0.2/cb", "http://[::1].evil.example/cb", "http://[::1/cb",
 		"https://127.0.0.1:80/cb", "https://c.example:80/cb", "https://c.example:8443/cb", // RU-13
 		"myapp:/cb", "com.example.app:/cb/", "com.example.app://cb", "COM.example.app:/cb", // RU-14
-		"https://c。example/cb", "https://xn--c-1ga.example/cb", "https://c.example⁄cb", // RU-16
-		"https://c.example/cb\t", "https://c.example/\ncb", " https://c.example/cb", "https://c.example/cb\x00", "https://c.example/c b", // RU-17
+		"https://c。example/cb", "https://xn--c-1ga.example/cb", "https://c.example⁄cb", "https://c．example/cb", "https://c｡example/cb", "https://с.example/cb", "https://c.example／cb", // RU-16
+		"http://localhoſt/cb?x=1", "http://①27.0.0.1/cb", "http://127.0.0.1:８0/cb", "http://127.0.0.1／cb",
+		"https://c.example/cb\t", "https://c.example/cb\r", "https://c.example/cb\r\n", "http://127.0.0.1:80\n/cb", "http://127.0.0.1\t/cb", "https://c.example/\ncb", " https://c.example/cb", "https://c.example/cb\x00", "https://c.example/c b", // RU-17
 		"http://[::1%25eth0]/cb", "http://127.0.0.1:0/cb", "http://127.0.0.1:65536/cb", "http://127.0.0.1:080/cb", "http://127.0.0.1:+80/cb", "http://127.0.0.1:99999999999999999999/cb", // RU-20
 	} {
 		if matchesRedirectURI(registered, uri) {
@@ -55,11 +56,13 @@ func TestRedirectURIRegistration(t *testing.T) {
 		}
 	}
 	for _, uri := range []string{
-		"", "/cb", "c.example/cb", "https:///cb", "https://u@c.example/cb", `https://c.example\@evil.example/cb`, "https://c.example/cb#", "https://c.example/cb#f",
+		"", "/cb", "c.example/cb", "https:///cb", "https://u@c.example/cb", "https://c.example@evil.example/cb", "https://a@b@evil.example/", "https://u:p@c.example/cb", "https://@c.example/cb", "com.example.app://u@host/cb", `https://c.example\@evil.example/cb`, "https://c.example/cb#", "https://c.example/cb#f",
 		"https://c.example/cb?code=1", "https://c.example/cb?a=1&state=", "https://c.example/cb?iss=x", "https://c.example/cb?error=x", "https://c.example/cb?response=x", // RU-08
-		"com.example.app:/cb?code=1", "https://c.example/cb?%zz",
+		"com.example.app:/cb?code=1", "https://c.example/cb?%zz", "https://c.example/cb?%63ode=1", "https://c.example/cb#code=1", "https://c.example/cb#state=1",
 		"javascript:alert(1)", "JaVaScRiPt:alert(1)", "data:text/html,x", "vbscript:x", "file:///cb", "blob:https://c.example/cb", "about:blank",
 		"http://c.example/cb", "http://127.0.0.1.evil.example/cb", "http://127.1/cb", "http://2130706433/cb", "http://0x7f.1/cb", "myapp:/cb",
+		"https://[::1%25eth0]/cb", "http://[::ffff:127.0.0.1]/cb", "http://127.0.0.1:80@evil.example/cb", "http://localhost.evil.example/", "VBScript:x", "FILE:///cb", "https://c.example/cb\r", "https://c.example/cb\t", "https://c.example/cb\x00",
+		"https://c．example/cb", "https://c.example⁄cb", "https://c.example／cb", "https://с.example/cb",
 		"https://*.example/cb", "https://c.example/*", "https://c。example/cb", "https://c.example/cb\n", "https://c.example/c b",
 		"http://[::1%25eth0]/cb", "http://127.0.0.1:0/cb", "http://127.0.0.1:65536/cb", "http://127.0.0.1:080/cb", "https://c.example:/cb",
 		"https://c.example/cb/../evil", "https://c.example/./cb", "https://c.example/%2e%2e/cb", "https://c.example/a//../cb",

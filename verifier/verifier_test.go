@@ -4,14 +4,17 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -77,15 +80,25 @@ func (i *issuer) sign(t testing.TB, typ, kid string, changes map[string]any) str
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := (&jose.SignerOptions{}).WithHeader("kid", kid)
+	header := map[string]any{"kid": kid}
 	if typ != "" {
-		options = options.WithType(jose.ContentType(typ))
+		header["typ"] = typ
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: i.private}, options)
+	return signPayload(t, i.private, header, string(payload))
+}
+
+// signPayload signs whatever payload under whatever header.
+func signPayload(t testing.TB, private *ecdsa.PrivateKey, header map[string]any, payload string) string {
+	t.Helper()
+	options := &jose.SignerOptions{}
+	for name, value := range header {
+		options = options.WithHeader(jose.HeaderKey(name), value)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: private}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := signer.Sign(payload)
+	signed, err := signer.Sign([]byte(payload))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +137,10 @@ func TestVerify(t *testing.T) {
 		"issued in a moment":      {map[string]any{"iat": now.Add(5 * time.Second).Unix()}, true},
 		"expired":                 {map[string]any{"exp": now.Add(-61 * time.Second).Unix()}, false},
 		"exp of another type":     {map[string]any{"exp": "tomorrow"}, false},
+		"exp beyond any number":   {map[string]any{"exp": json.RawMessage("1e308")}, false},
+		"exp with a fraction":     {map[string]any{"exp": json.RawMessage(fmt.Sprint(now.Add(time.Minute).Unix(), ".5"))}, false},
+		"exp with an exponent":    {map[string]any{"exp": json.RawMessage("2e9")}, false},
+		"exp null":                {map[string]any{"exp": json.RawMessage("null")}, false},
 		"exp negative":            {map[string]any{"exp": -1}, false},
 		"nbf ahead":               {map[string]any{"nbf": now.Add(61 * time.Second).Unix()}, false},
 		"iat ahead":               {map[string]any{"iat": now.Add(time.Hour).Unix()}, false},
@@ -136,11 +153,23 @@ func TestVerify(t *testing.T) {
 		"no jti":                  {map[string]any{"jti": nil}, false},
 		"no iss":                  {map[string]any{"iss": nil}, false},
 		"iss with a slash":        {map[string]any{"iss": i.url + "/"}, false},
+		"iss of another tenant":   {map[string]any{"iss": i.url + "/tenant"}, false},
+		"another iss":             {map[string]any{"iss": "https://other.example.com"}, false},
+		"iss as an array":         {map[string]any{"iss": []string{i.url}}, false},
 		"no aud":                  {map[string]any{"aud": nil}, false},
 		"another aud":             {map[string]any{"aud": "https://other.example.com"}, false},
+		"a part of the aud":       {map[string]any{"aud": audience + "/v2"}, false},
+		"several others":          {map[string]any{"aud": []string{"https://other.example.com", i.url}}, false},
+		"aud an empty array":      {map[string]any{"aud": []string{}}, false},
+		"aud a number":            {map[string]any{"aud": 1}, false},
+		"aud with a hole":         {map[string]any{"aud": []any{nil, audience}}, false},
+		"aud in an array of one":  {map[string]any{"aud": []any{[]string{audience}}}, false},
 		"aud of another type":     {map[string]any{"aud": map[string]any{}}, false},
 		"scope as an array":       {map[string]any{"scope": []string{"orders:read"}}, false},
 		"bound to a key":          {map[string]any{"cnf": map[string]string{"jkt": "x"}}, false},
+		"bound to a certificate":  {map[string]any{"cnf": map[string]string{"x5t#S256": "x"}}, false},
+		"bound by other means":    {map[string]any{"cnf": map[string]string{"kid": "x"}}, false},
+		"bound to nothing":        {map[string]any{"cnf": map[string]string{}}, false},
 		"exp in other letters":    {map[string]any{"exp": nil, "EXP": now.Add(time.Hour).Unix()}, false},
 		"issuer in other letters": {map[string]any{"iss": strings.ToUpper(i.url)}, false},
 	} {
@@ -155,6 +184,127 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// ATTACKS JW-15, JW-19: what two readers could read differently is refused, though the
+// issuer has signed it.
+func TestAmbiguousClaims(t *testing.T) {
+	i := newIssuer(t)
+	v := i.verifier(t)
+	header := map[string]any{"kid": "1", "typ": "at+jwt"}
+	payload := func(exp time.Duration, more string) string {
+		return fmt.Sprintf(`{"iss":%q,"aud":%q,"sub":"alice","client_id":"web","jti":"1","iat":%d,"exp":%d%s}`,
+			i.url, audience, time.Now().Unix(), time.Now().Add(exp).Unix(), more)
+	}
+	if _, err := v.Verify(t.Context(), signPayload(t, i.private, header, payload(time.Minute, ""))); err != nil {
+		t.Fatal(err)
+	}
+	later := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	for name, text := range map[string]string{
+		"exp twice": payload(-time.Hour, `,"exp":`+later), "exp twice, escaped": payload(-time.Hour, `,"\u0065xp":`+later),
+		"sub twice": payload(time.Minute, `,"sub":"admin"`), "aud twice": payload(time.Minute, `,"aud":"x"`), "iss twice": payload(time.Minute, `,"iss":"x"`),
+		"an unknown claim twice": payload(time.Minute, `,"x":1,"x":2`), "twice further in": payload(time.Minute, `,"x":{"y":1,"y":2}`),
+		"a byte order mark": "\ufeff" + payload(time.Minute, ""), "no UTF-8": payload(time.Minute, ",\"x\":\"\xff\""),
+		"UTF-16": string(utf16Of(payload(time.Minute, ""))), "two objects": payload(time.Minute, "") + "{}", "an array": "[" + payload(time.Minute, "") + "]",
+		"text": "alice", "nothing": "", "null": "null",
+	} {
+		if claims, err := v.Verify(t.Context(), signPayload(t, i.private, header, text)); err == nil {
+			t.Errorf("%s: %+v", name, claims)
+		}
+	}
+}
+
+// utf16Of is ASCII in UTF-16, big endian.
+func utf16Of(text string) (encoded []byte) {
+	for _, letter := range []byte(text) {
+		encoded = append(encoded, 0, letter)
+	}
+	return encoded
+}
+
+// ATTACKS JW-06: a key in the header, or the address of one, is neither taken nor fetched.
+func TestAttackJW06(t *testing.T) {
+	i := newIssuer(t)
+	v := i.verifier(t)
+	good := i.sign(t, "at+jwt", "1", nil)
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	attacker, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk := jose.JSONWebKey{Key: &attacker.PublicKey, KeyID: "1", Algorithm: "ES256", Use: "sig"}
+	var asked atomic.Int64
+	canary := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{jwk}})
+	}))
+	t.Cleanup(canary.Close)
+	payload := strings.Split(good, ".")[1]
+	claims, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for member, value := range map[string]any{
+		"jwk": jwk, "jku": canary.URL, "x5u": canary.URL, "x5c": []string{"AA=="}, "x5t": "AA", "x5t#S256": "AA", "kid": canary.URL,
+	} {
+		for _, kid := range []any{"1", "unknown", canary.URL, nil} {
+			header := map[string]any{"typ": "at+jwt"}
+			if kid != nil {
+				header["kid"] = kid
+			}
+			header[member] = value
+			if claims, err := v.Verify(t.Context(), signPayload(t, attacker, header, string(claims))); err == nil {
+				t.Errorf("%s with kid %v: %+v", member, kid, claims)
+			}
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the address in the header was asked %d times", n)
+	}
+	if n := i.fetches.Load(); n > 2 {
+		t.Errorf("the issuer was asked for its keys %d times", n)
+	}
+}
+
+// ATTACKS JW-25: a key that cannot be used is said so, and the others are used.
+func TestRefusedKeyOfTheIssuer(t *testing.T) {
+	i := newIssuer(t)
+	i.keys.Store(func(w http.ResponseWriter) {
+		json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+			{Key: []byte("0123456789abcdef0123456789abcdef"), KeyID: "2", Algorithm: "HS256"}, {Key: &i.private.PublicKey, KeyID: "1", Algorithm: "ES256", Use: "sig"},
+		}})
+	})
+	var log lockedBuffer
+	v, err := verifier.New(t.Context(), verifier.Config{Issuer: i.url, Audience: audience, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(t.Context(), i.sign(t, "at+jwt", "1", nil)); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "a key of the issuer is not used") || strings.Contains(text, "0123456789abcdef") {
+		t.Errorf("the log says %q", text)
+	}
+}
+
+// lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // ATTACKS JW-04, JW-05: made-up kids do not become requests to the issuer.
 func TestUnknownKeysAreNotAmplified(t *testing.T) {
 	i := newIssuer(t)
@@ -165,6 +315,23 @@ func TestUnknownKeysAreNotAmplified(t *testing.T) {
 	for n := range 200 {
 		if _, err := v.Verify(t.Context(), i.sign(t, "at+jwt", "made up "+string(rune('a'+n%26)), nil)); err == nil {
 			t.Fatal("a token of an unknown key was accepted")
+		}
+	}
+	// Signed by the right key: its kid is not to be guessed from what else is there.
+	claims, err := base64.RawURLEncoding.DecodeString(strings.Split(i.sign(t, "at+jwt", "1", nil), ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, kid := range map[string]any{
+		"none": nil, "empty": "", "a number": 1, "an array": []string{"1"}, "an object": map[string]string{"kid": "1"}, "1 MB": strings.Repeat("1", 1<<20),
+		"a path": "../../../../dev/null", "SQL": "' OR 1=1--", "NUL": "1\x00", "a space": "1 ", "another case": "\uff11",
+	} {
+		header := map[string]any{"typ": "at+jwt"}
+		if kid != nil {
+			header["kid"] = kid
+		}
+		if _, err := v.Verify(t.Context(), signPayload(t, i.private, header, string(claims))); err == nil {
+			t.Errorf("kid %s: accepted", name)
 		}
 	}
 	if n := i.fetches.Load(); n > 2 {
@@ -231,6 +398,9 @@ func TestMiddleware(t *testing.T) {
 		{"two headers", v.Require(), "/", []string{"Bearer " + good, "Bearer " + good}, 400, `Bearer error="invalid_request"`},
 		{"two spaces", v.Require(), "/", []string{"Bearer  " + good}, 200, ""}, // 1*SP
 		{"query", v.Require(), "/?access_token=" + good, []string{"Bearer " + good}, 400, `Bearer error="invalid_request"`},
+		{"query alone", v.Require(), "/?access_token=" + good, nil, 400, `Bearer error="invalid_request"`},
+		{"too long", v.Require(), "/", []string{"Bearer " + good + strings.Repeat("A", 16<<10)}, 401, `Bearer error="invalid_token"`},
+		{"1 MB", v.Require(), "/", []string{"Bearer " + strings.Repeat("A", 1<<20)}, 401, `Bearer error="invalid_token"`},
 		{"scope", v.Require("orders:read", "orders:write"), "/", []string{"Bearer " + good}, 403, `scope="orders:read orders:write"`},
 		{"no role", v.RequireRole("admin"), "/", []string{"Bearer " + good}, 403, `Bearer error="insufficient_scope"`},
 	} {

@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,6 +143,46 @@ func TestAttackJW25(t *testing.T) {
 		case test.want != "" && (len(keys) != 2 || found[kid] != test.want):
 			t.Errorf("%s: admitted %v, want %s; refused %v", name, found, test.want, refused)
 		}
+	}
+}
+
+// ATTACKS JW-23: an Ed25519 key of small order is not admitted, in any of its spellings:
+// what it has signed, anybody can sign.
+func TestAttackJW23(t *testing.T) {
+	sound := newPair(t, "EdDSA").public.Public.(ed25519.PublicKey)
+	forgeable := 0
+	for _, y := range []string{ // RFC 8032 §5.1.2: y, little endian, below the bit that is the sign of x
+		"0000000000000000000000000000000000000000000000000000000000000000", // order 4
+		"0100000000000000000000000000000000000000000000000000000000000000", // the neutral one
+		"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", // order 8
+		"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", // order 8
+		"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p-1, order 2
+		"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p, which is 0
+		"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", // p+1, which is 1
+	} {
+		for _, sign := range []byte{0, 0x80} {
+			point, err := hex.DecodeString(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			point[31] |= sign
+			// Whoever knows no private key: R of small order and S zero fit one payload in eight or fewer.
+			for n := range 200 {
+				signature := append(slices.Clone(point), make([]byte, 32)...)
+				if ed25519.Verify(point, []byte(fmt.Sprint(n)), signature) {
+					forgeable++
+					break
+				}
+			}
+			x := map[string]any{"x": base64.RawURLEncoding.EncodeToString(point)}
+			keys, refused, err := ParseKeySet(keySetOf(t, members(t, sound, x), members(t, sound, map[string]any{"kid": "sound"})))
+			if err != nil || len(keys) != 1 || keys[0].ID != "sound" || len(refused) != 1 || !errors.Is(refused[0], ErrMalformed) {
+				t.Errorf("%x: admitted %v, refused %v, %v", point, keys, refused, err)
+			}
+		}
+	}
+	if forgeable < 8 {
+		t.Errorf("only %d of the points are such keys", forgeable)
 	}
 }
 
