@@ -230,8 +230,8 @@ func (s *Server) respondError(w http.ResponseWriter, r *http.Request, c *client,
 	if e.Status == http.StatusServiceUnavailable && !request.prompts("none") {
 		return e
 	}
-	s.logRefusal(r, "authorize", e)
-	return s.respond(w, r, c, request, url.Values{"error": {e.Code}, "error_description": {e.Description}})
+	trace := s.logRefusal(r, "authorize", e)
+	return s.respond(w, r, c, request, url.Values{"error": {e.Code}, "error_description": {e.Description}, "trace_id": {trace}})
 }
 
 // respond sends an authorization response to the client's redirect URI.

@@ -214,7 +214,7 @@ func (s *Server) readScope(f form, c *client, request *authorizationRequest) err
 		case slices.Contains(c.scopes, one):
 			request.Scope = append(request.Scope, one)
 		case known(one) || !slices.Contains(asked, "openid"):
-			return refusal("invalid_scope", "the scope asks for something that the client is not registered for")
+			return refusal("invalid_scope", "the scope asks for something that the client is not registered for%s", listedScopes(c.scopes))
 		}
 	}
 	if len(asked) == 0 { // RFC 6749 §3.3: the default is all of it, but for what is asked for by name only
@@ -226,7 +226,7 @@ func (s *Server) readScope(f form, c *client, request *authorizationRequest) err
 	}
 	for _, resource := range request.Resources { // RFC 8707 §2
 		if _, known := s.resources.algorithm[resource]; !known {
-			return invalidTarget("the resource is unknown here")
+			return invalidTarget("the resource is unknown here%s", s.resources.meant(resource))
 		}
 	}
 	if len(request.Resources) > 0 && slices.ContainsFunc(request.Scope, func(one string) bool {

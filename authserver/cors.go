@@ -41,6 +41,9 @@ func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request, route route
 	if origin != "" {
 		header.Set("Access-Control-Allow-Methods", strings.Join(route.methods, ", "))
 		header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type")
+		if route.cors == corsAny { // MCP clients, for one, send headers of their own along
+			header.Set("Access-Control-Allow-Headers", "*, Authorization")
+		}
 		header.Set("Access-Control-Max-Age", "600")
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -1,6 +1,8 @@
 package authserver
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +18,7 @@ type Error struct {
 	// RetryAfter, when set, is sent as Retry-After in whole seconds.
 	RetryAfter time.Duration
 	cause      error
+	trace      string // names this one refusal, to the client and in the log; made when it is logged
 	// Whom the refusal is about, for the log, where that is known.
 	client, subject string
 }
@@ -44,6 +47,13 @@ func (c *client) refused(err error) error {
 	e := *asError(err)
 	e.client = c.id
 	return &e
+}
+
+// newTrace returns the name of a refusal by which its record is found: 128 random bits in hex.
+func newTrace() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
 }
 
 // recorded is the cause of a refusal that has a record of its own in the log, which says

@@ -118,7 +118,9 @@ func (c code) replayable() time.Time { return time.UnixMilli(c.Expires).Add(time
 func (g authorizationCodeGrant) replayed(ctx context.Context, request tokenRequest, redeemed code) error {
 	s := g.server
 	s.metrics.replays.Inc()
-	s.log.Warn("authorization code used twice: the grant ends", "event", "code_replay", "grant_id", redeemed.GrantID,
+	refused := invalidGrant("the code was used before; what it was exchanged for has ended for safety")
+	refused.cause, refused.trace = recorded{errors.New("replay")}, newTrace()
+	s.log.Warn("authorization code used twice: the grant ends", "event", "code_replay", "trace_id", refused.trace, "grant_id", redeemed.GrantID,
 		"client_id", redeemed.ClientID, "sub", redeemed.Subject, "address", request.address.String())
 	// The mark first: whoever is just making the grant sees it, or the grant is there to be ended.
 	err := s.store.Create(ctx, endedGrantKey(redeemed.GrantID), nil, redeemed.replayable())
@@ -128,7 +130,7 @@ func (g authorizationCodeGrant) replayed(ctx context.Context, request tokenReque
 	if err := s.endGrant(ctx, redeemed.GrantID, reasonReplay); err != nil {
 		return unavailable(err)
 	}
-	return invalidGrant("the code was used before; what it was exchanged for has ended for safety").because(recorded{errors.New("replay")})
+	return refused
 }
 
 // endedGrantKey is the key of the mark that a grant is not to be, if it is just

@@ -178,12 +178,13 @@ func (s *Server) mayRetry(record store.Record) bool {
 func (g refreshTokenGrant) theft(ctx context.Context, request tokenRequest, claims refreshClaims, record store.Record) error {
 	s := g.server
 	s.metrics.refreshes.WithLabelValues("theft").Inc()
-	s.log.Warn("refresh token reused: the grant ends", "event", "refresh_theft", "grant_id", claims.GrantID,
+	refused := invalidGrant("the refresh token was used before; the grant has ended for safety, the user signs in again")
+	refused.cause, refused.trace = recorded{errors.New("reuse")}, newTrace()
+	s.log.Warn("refresh token reused: the grant ends", "event", "refresh_theft", "trace_id", refused.trace, "grant_id", claims.GrantID,
 		"client_id", claims.ClientID, "sub", claims.Subject, "generation", claims.Generation, "current", record.Version,
 		"address", request.address.String())
 	if err := s.endGrant(ctx, claims.GrantID, reasonTheft); err != nil {
 		return unavailable(err)
 	}
-	return invalidGrant("the refresh token was used before; the grant has ended for safety, the user signs in again").
-		because(recorded{errors.New("reuse")})
+	return refused
 }

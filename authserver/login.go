@@ -313,4 +313,5 @@ type ErrorPage struct {
 	Client *ClientView // nil where it is not known
 	Next   string      // URL of ours where it goes on; empty for nowhere
 	Wait   time.Duration
+	Trace  string // by which operators find it in the log; may be empty
 }

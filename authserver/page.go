@@ -107,7 +107,7 @@ func (s *Server) showError(w http.ResponseWriter, r *http.Request, endpoint stri
 	if page.Client != nil {
 		refused.client = page.Client.ID
 	}
-	s.logRefusal(r, endpoint, refused)
+	page.Trace = s.logRefusal(r, endpoint, refused)
 	s.login.Error(w, r, page)
 }
 

@@ -178,6 +178,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 type errorBody struct {
 	Error       string `json:"error"`
 	Description string `json:"error_description,omitempty"`
+	Trace       string `json:"trace_id,omitempty"` // of the record in the log
 }
 
 const basicChallenge = `Basic realm="authserver"`
@@ -198,25 +199,30 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint str
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
+	trace := ""
 	if e == errBusy {
 		s.metrics.requests.WithLabelValues(endpoint, e.Code).Inc() // admission has logged it
 	} else {
-		s.logRefusal(r, endpoint, e)
+		trace = s.logRefusal(r, endpoint, e)
 	}
-	writeJSON(w, status, errorBody{e.Code, e.Description})
+	writeJSON(w, status, errorBody{e.Code, e.Description, trace})
 }
 
-// logRefusal counts what was refused, and logs it with why unless that was recorded.
-func (s *Server) logRefusal(r *http.Request, endpoint string, e *Error) {
+// logRefusal counts what was refused, and logs it with why unless that was recorded. It
+// returns the trace of the record.
+func (s *Server) logRefusal(r *http.Request, endpoint string, e *Error) (trace string) {
 	s.metrics.requests.WithLabelValues(endpoint, e.Code).Inc()
 	if known := (recorded{}); errors.As(e.cause, &known) {
-		return
+		return e.trace
+	}
+	if trace = e.trace; trace == "" {
+		trace = newTrace()
 	}
 	level := slog.LevelInfo
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
-	attrs := []any{"event", "refused", "endpoint", endpoint, "error", e.Code, "status", e.Status, "description", e.Description,
+	attrs := []any{"event", "refused", "trace_id", trace, "endpoint", endpoint, "error", e.Code, "status", e.Status, "description", e.Description,
 		"address", s.proxies.clientAddress(r).String()}
 	if e.client != "" {
 		attrs = append(attrs, "client_id", e.client)
@@ -228,4 +234,5 @@ func (s *Server) logRefusal(r *http.Request, endpoint string, e *Error) {
 		attrs = append(attrs, "cause", e.cause.Error())
 	}
 	s.log.Log(r.Context(), level, "refused", attrs...)
+	return trace
 }

@@ -72,7 +72,7 @@ func (r resourceRegistry) target(f form, allowed, bound []string) (resource stri
 	}
 	for _, one := range asked {
 		if !slices.Contains(allowed, one) {
-			return "", nil, refusal("invalid_scope", "the scope asks for something that is not allowed here")
+			return "", nil, refusal("invalid_scope", "the scope asks for something that is not allowed here%s", listedScopes(allowed))
 		}
 	}
 	scope = asked
@@ -99,7 +99,7 @@ func (r resourceRegistry) resourceFor(requested, scope, bound []string) (string,
 	if len(requested) == 1 {
 		_, known := r.algorithm[requested[0]]
 		if !known || len(bound) > 0 && !slices.Contains(bound, requested[0]) {
-			return "", invalidTarget("the resource is unknown here or not part of the grant")
+			return "", invalidTarget("the resource is unknown here or not part of the grant%s", r.meant(requested[0]))
 		}
 		return requested[0], nil
 	}
@@ -115,6 +115,29 @@ func (r resourceRegistry) resourceFor(requested, scope, bound []string) (string,
 	default:
 		return owners[0], nil
 	}
+}
+
+// listedScopes ends a description with what could have been asked for, which repeats
+// nothing of the request, unless that is too long to be read.
+func listedScopes(allowed []string) string {
+	switch text := strings.Join(allowed, " "); {
+	case text == "":
+		return ": no scope is"
+	case len(text) <= 300:
+		return "; allowed are: " + text
+	}
+	return ""
+}
+
+// meant ends a description with the resource that an unknown one was probably meant to
+// be: with or without a slash at the end.
+func (r resourceRegistry) meant(unknown string) string {
+	for _, known := range r.described {
+		if strings.TrimSuffix(known.Identifier, "/") == strings.TrimSuffix(unknown, "/") && known.Identifier != unknown && isScopeToken(known.Identifier) {
+			return "; did you mean " + known.Identifier + " ? It is compared byte for byte"
+		}
+	}
+	return ""
 }
 
 // ownersOf returns the resources that a scope belongs to, or fallback when it

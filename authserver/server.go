@@ -253,9 +253,11 @@ func (s *Server) Drain() { s.draining.Store(true) }
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic in a handler", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			s.logRefusal(r, "any", asError(errors.New("a panic: the record before this one has it")))
-			writeJSON(w, http.StatusInternalServerError, errorBody{Error: "server_error"})
+			e := asError(errors.New("a panic: the record before this one has it"))
+			e.trace = newTrace()
+			s.log.Error("panic in a handler", "trace_id", e.trace, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.logRefusal(r, "any", e)
+			writeJSON(w, http.StatusInternalServerError, errorBody{Error: e.Code, Trace: e.trace})
 		}
 	}()
 	if s.draining.Load() || r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
@@ -298,6 +300,7 @@ func (s *Server) router() (http.Handler, error) {
 		}
 		return match.Handler != nil
 	})
+	router.NotFoundHandler = s.serveUnknown(handlers, issuer)
 	return router, nil
 }
 
@@ -315,7 +318,7 @@ func (s *Server) serveRoute(route route) http.Handler {
 			}
 		}
 		w.Header().Set("Allow", allowed) // RFC 9110 §15.5.6
-		writeJSON(w, http.StatusMethodNotAllowed, errorBody{"invalid_request",
-			"this endpoint takes " + strings.Join(route.methods, " or ") + " requests only"})
+		writeJSON(w, http.StatusMethodNotAllowed, errorBody{Error: "invalid_request",
+			Description: "this endpoint takes " + strings.Join(route.methods, " or ") + " requests only"})
 	})
 }

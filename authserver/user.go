@@ -87,7 +87,9 @@ func (s *Server) signIn(ctx context.Context, username, password string, from cal
 	}
 	if !matches || unknown != nil {
 		// A name that is none may be a password typed into the wrong box.
-		attrs := []any{"event", "sign_in_refused", "account", s.accountInLog(username), "address", from.address.String()}
+		refused := errSignIn.because(recorded{errors.New("sign-in refused")})
+		refused.trace = newTrace()
+		attrs := []any{"event", "sign_in_refused", "trace_id", refused.trace, "account", s.accountInLog(username), "address", from.address.String()}
 		if from.client != "" {
 			attrs = append(attrs, "client_id", from.client)
 		}
@@ -97,7 +99,7 @@ func (s *Server) signIn(ctx context.Context, username, password string, from cal
 			attrs = append(attrs, "sub", found.user.subject)
 		}
 		s.log.Info("sign-in refused", attrs...)
-		return proof{}, errSignIn.because(recorded{errors.New("sign-in refused")})
+		return proof{}, refused
 	}
 	if err := s.throttle.succeeded(ctx, attempt); err != nil {
 		return proof{}, err

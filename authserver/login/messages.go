@@ -47,7 +47,7 @@ type messages struct {
 	SignOut, SignOutTitle, SignOutLead, Stay    string
 	SignedOut, SignedOutLead, SignedOutNext     string
 	Continue, ContinueLead, BackTo, SignInAgain string
-	ErrorDetail, TryAgain                       string
+	ErrorDetail, TryAgain, Reference            string
 
 	JustNow, UnknownDevice, BrowserOnSystem                    string
 	Seconds, Minutes, MinutesAgo, HoursAgo, DaysAgo, CodesLeft plural

@@ -47,7 +47,7 @@ var german = messages{
 	SignOut: "Abmelden", SignOutTitle: "Möchtest du dich abmelden?", SignOutLead: "Du wirst hier abgemeldet und von den Apps, die du mit dieser Anmeldung benutzt hast.", Stay: "Angemeldet bleiben",
 	SignedOut: "Du bist abgemeldet", SignedOutLead: "Du kannst diese Seite schließen.", SignedOutNext: "Einen Moment: Wir sagen deinen Apps Bescheid.",
 	Continue: "Weiter", ContinueLead: "Du wirst zu %s weitergeleitet.", BackTo: "Weiter zu %s", SignInAgain: "Neu anmelden",
-	ErrorDetail: "Für die Entwickler der App", TryAgain: "Noch einmal versuchen",
+	ErrorDetail: "Für die Entwickler der App", TryAgain: "Noch einmal versuchen", Reference: "Für den Support:",
 
 	JustNow: "gerade eben", UnknownDevice: "Unbekannter Browser", BrowserOnSystem: "%browser auf %system",
 	Seconds: plural{"eine Sekunde", "%d Sekunden"}, Minutes: plural{"eine Minute", "%d Minuten"},

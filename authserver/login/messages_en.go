@@ -47,7 +47,7 @@ var english = messages{
 	SignOut: "Sign out", SignOutTitle: "Do you want to sign out?", SignOutLead: "You will be signed out here, and of the apps that you have used with this sign-in.", Stay: "Stay signed in",
 	SignedOut: "You are signed out", SignedOutLead: "You can close this page.", SignedOutNext: "One moment: we are telling your apps.",
 	Continue: "Continue", ContinueLead: "You are being taken to %s.", BackTo: "Go on to %s", SignInAgain: "Sign in again",
-	ErrorDetail: "For the developer of the app", TryAgain: "Try again",
+	ErrorDetail: "For the developer of the app", TryAgain: "Try again", Reference: "For support:",
 
 	JustNow: "just now", UnknownDevice: "Unknown browser", BrowserOnSystem: "%browser on %system",
 	Seconds: plural{"a second", "%d seconds"}, Minutes: plural{"a minute", "%d minutes"},

@@ -55,7 +55,7 @@ type issuerMetadata struct {
 func discover(ctx context.Context, issuer string) (metadata issuerMetadata, err error) {
 	u, err := url.Parse(issuer)
 	if err != nil {
-		return metadata, fmt.Errorf("--issuer %q is not a URL", issuer)
+		return metadata, fmt.Errorf("the issuer %q is not a URL", issuer)
 	}
 	u.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/")
 	body, err := fetch(ctx, u.String(), intake.MaxKeySet)

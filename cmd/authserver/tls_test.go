@@ -147,7 +147,9 @@ func TestTokenCommands(t *testing.T) {
 		{[]string{"token", "verify", "-", "--issuer", base, "--audience", demoAudience}, "passed       revocation  not revoked, by the issuer's feed\n\nvalid\n", true},
 		{[]string{"token", "verify", "-", "--issuer", base, "--audience", demoAudience, "--config", "data/none.yaml"}, "the server was asked, and did not say", true},
 		{[]string{"token", "verify", "-", "--issuer", base, "--audience", "https://other.example.com"}, `failed       audience    aud is ["http://localhost:8081"]`, false},
-		{[]string{"token", "verify", "-"}, "--issuer or --jwks is required", false},
+		{[]string{"token", "verify", "-"}, "--issuer, --jwks or --config is required", false},
+		{[]string{"token", "verify", "-", "--issuer", "auth.example.com"}, `--issuer "auth.example.com" is not a URL`, false},
+		{[]string{"token", "verify", "-", "--issuer", base + "/", "--audience", demoAudience}, "hint: is that the issuer, to the byte", false},
 		{[]string{"token", "verify"}, "takes 1 argument, 0 given", false},
 		{[]string{"token", "frob"}, `unknown verb "frob"`, false},
 		{[]string{"user", "hash"}, "$argon2id$v=19$", true},
@@ -193,7 +195,11 @@ func TestTokenVerifyTellsRevocations(t *testing.T) {
 		}
 	}
 	first := tokens()
-	said, status := verify(first["access_token"], "--config", "authserver.yaml")
+	asking := c
+	asking.stdin = first["access_token"].(string)
+	said, stderr, status := asking.run("token", "verify", "-", "--config", "authserver.yaml", "--audience", "https://api.example.com") // which names the issuer
+	says(said+stderr, status, 0, `passed       issuer      `+regexp.QuoteMeta(issuer)+`\n`, `\nvalid\n`)
+	said, status = verify(first["access_token"], "--config", "authserver.yaml")
 	says(said, status, 0, `passed       revocation  not revoked, by the server's log`, `passed       key         kid .*; it is (active|signing), activated 20`)
 	var grants []struct {
 		GrantID string `json:"grant_id"`

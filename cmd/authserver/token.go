@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -33,15 +34,15 @@ func newTokenCommand() *cobra.Command {
 
 	var from verification
 	verify := &cobra.Command{
-		Use:   "verify TOKEN|- --issuer URL --audience ID",
+		Use:   "verify TOKEN|- --audience ID",
 		Short: "Verify an access token as a resource server would, check by check",
 		Long: "Fetches the issuer's keys and its revocations, verifies an access token and lists each check\n" +
 			"with its result. The token is not sent anywhere. On the server's machine, --config or --socket asks\n" +
-			"the running server for the state of the token's key, and for when and why it was revoked. Exits\n" +
-			"with 1 when a check fails. Checks that lack a flag are listed as not checked. Give - and the token on\n" +
-			"standard input: other users of the machine see arguments.",
+			"the running server for the state of the token's key, and for when and why it was revoked; --config also\n" +
+			"says which issuer. Exits with 1 when a check fails. Checks that lack a flag are listed as not checked.\n" +
+			"Give - and the token on standard input: other users of the machine see arguments.",
 		Example: "  echo \"$TOKEN\" | authserver token verify - --issuer http://localhost:8080 --audience http://localhost:8081\n" +
-			"  echo \"$TOKEN\" | authserver token verify - --issuer https://auth.example.com --config authserver.yaml",
+			"  echo \"$TOKEN\" | authserver token verify - --config authserver.yaml --audience https://api.example.com",
 		Args: arguments(1),
 	}
 	server := operated(verify)
@@ -49,8 +50,19 @@ func newTokenCommand() *cobra.Command {
 	verify.Flags().StringVar(&from.audience, "audience", "", "the resource identifier that the token must be meant for")
 	verify.Flags().StringVar(&from.jwks, "jwks", "", "URL or file of the key set (found through the issuer's metadata)")
 	verify.RunE = func(command *cobra.Command, args []string) error {
-		if from.issuer == "" && from.jwks == "" {
-			return usageError{withHint(errors.New("--issuer or --jwks is required: a token cannot vouch for itself"), "%s", strings.TrimSpace(command.Example))}
+		if from.issuer == "" && server.config != "" { // whose server is asked
+			config, _, err := loadConfig(server.config, os.Environ())
+			if err != nil {
+				return err
+			}
+			from.issuer = config.Issuer
+		}
+		switch u, err := url.Parse(from.issuer); {
+		case from.issuer == "" && from.jwks == "":
+			return usageError{withHint(errors.New("--issuer, --jwks or --config is required: a token cannot vouch for itself"),
+				`echo "$TOKEN" | authserver token verify - --issuer https://auth.example.com --audience https://api.example.com`)}
+		case from.issuer != "" && (err != nil || u.Host == ""):
+			return usageError{withHint(fmt.Errorf("--issuer %q is not a URL", from.issuer), "write it as the metadata does, for example https://auth.example.com")}
 		}
 		raw, err := tokenArgument(args[0])
 		if err != nil {

@@ -54,8 +54,10 @@ func verifyToken(ctx context.Context, out io.Writer, from verification, raw stri
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	keys, where, err := findKeys(ctx, from.issuer, from.jwks)
-	if err != nil {
-		return withHint(err, "--jwks takes the URL or the file of the key set")
+	if err != nil && from.jwks == "" {
+		return withHint(err, "is that the issuer, to the byte, and is it running? --jwks takes the URL or the file of a key set")
+	} else if err != nil {
+		return withHint(err, "--jwks takes the URL or the file of a key set")
 	}
 	checks := from.checks(ctx, raw, keys, where, time.Now())
 	failed := checks.first("failed")
