@@ -63,6 +63,16 @@ func TestAttackHT16(t *testing.T) {
 			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 		}
 	}
+	// A page tells as little (ATTACKS JK-09).
+	for _, target := range []string{"/authorize?client_id=unknown&redirect_uri=https://evil.example/", "/userinfo"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", target, nil)
+		r.SetBasicAuth("unknown", "secret")
+		s.ServeHTTP(w, r)
+		if text := w.Body.String(); w.Header().Get("Server") != "" || w.Header().Get("Location") != "" || w.Code < 400 || strings.Contains(text, "of a bug") || strings.Contains(text, ".go") || strings.Contains(text, "goroutine") {
+			t.Errorf("%s: %d %v %s", target, w.Code, w.Header(), w.Body)
+		}
+	}
 	broken = false
 	if w := ask(); w.Code == http.StatusInternalServerError || w.Code == http.StatusServiceUnavailable {
 		t.Errorf("afterwards: %d %s", w.Code, w.Body)

@@ -122,6 +122,13 @@ func TestCodeRefusals(t *testing.T) {
 			}
 		}
 	}
+	for _, nonce := range []string{"n", "nn", "nnn"} { // with 0, 2 and 4 bits behind the last byte
+		code, alphabet := b.code("nonce", nonce), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+		last := strings.IndexByte(alphabet, code[len(code)-1])
+		if _, err := b.server.openCode(code[:len(code)-1] + string(alphabet[last^1])); err == nil {
+			t.Errorf("AC-08: a code of %d characters has another spelling", len(code))
+		}
+	}
 	// PK-08: the challenge was taken out of the request on its way.
 	exempt := []string{"client_id", "first", "code_challenge", "-", "code_challenge_method", "-"}
 	code = b.code(exempt...)

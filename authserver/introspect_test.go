@@ -1,16 +1,23 @@
 package authserver_test
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"authserver/authserver"
 	"authserver/authserver/authservertest"
 )
 
 // RFC 7662: who learns what about which token.
 func TestIntrospect(t *testing.T) {
-	s := authservertest.New(t, authservertest.Options{})
+	s := authservertest.New(t, authservertest.Options{Configure: func(c *authserver.Config) {
+		c.Resources = append(c.Resources, authserver.Resource{Identifier: "https://other.example.com", Scopes: []string{"other:read"}})
+		c.Clients = append(c.Clients, authserver.Client{ClientID: "other", ClientSecret: authservertest.Secret, GrantTypes: []string{"client_credentials"}, Resource: "https://other.example.com"})
+	}})
 	access, refreshToken := signIn(t, s, "orders:read profile")
 	for _, caller := range []string{web, api} {
 		a := introspect(t, s, caller, access)
@@ -21,9 +28,46 @@ func TestIntrospect(t *testing.T) {
 	if a := introspect(t, s, web, refreshToken); a.body["active"] != true || a.body["aud"] != s.Issuer {
 		t.Errorf("the owner about the refresh token: %s", a.raw)
 	}
+	// ATTACKS IR-05: a hint hides nothing.
+	for _, hint := range []string{"refresh_token", "access_token", "nonsense", ""} {
+		for _, token := range []string{access, refreshToken} {
+			if a := post(t, s.Issuer+"/introspect", web, form("token", token, "token_type_hint", hint)); a.body["active"] != true {
+				t.Errorf("with the hint %q: %s", hint, a.raw)
+			}
+		}
+	}
+	anew := func(typ string, change map[string]any) string {
+		claims := claimsOf(t, access)
+		maps.Copy(claims, change)
+		payload, err := json.Marshal(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := s.Keys.Sign(s.Keys.Default(), typ, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	if a := introspect(t, s, web, anew("at+jwt", nil)); a.body["active"] != true {
+		t.Fatalf("signed anew: %s", a.raw)
+	}
+	revoked, _ := signIn(t, s, "orders:read")
+	if a := post(t, s.Issuer+"/revoke", web, form("token", revoked)); a.status != http.StatusOK {
+		t.Fatal(a.raw)
+	}
 	// ATTACKS IR-02, IR-03: nothing about tokens of others, junk, or altered ones.
 	for name, test := range map[string]struct{ caller, token string }{
 		"another client":               {service, access},
+		"another resource server":      {"other:" + authservertest.Secret, access},
+		"nothing like a token":         {web, "."},
+		"unknown":                      {web, strings.Repeat("A", 43)},
+		"expired":                      {web, anew("at+jwt", map[string]any{"exp": time.Now().Add(-time.Minute).Unix(), "iat": time.Now().Add(-time.Hour).Unix()})},
+		"of another issuer":            {web, anew("at+jwt", map[string]any{"iss": "https://other.example.com"})},
+		"of another client, forged":    {web, anew("at+jwt", map[string]any{"client_id": "service"})},
+		"another kind":                 {web, anew("JWT", nil)},
+		"revoked":                      {web, revoked},
+		"revoked, at its resource":     {api, revoked},
 		"resource server, refresh":     {api, refreshToken},
 		"junk":                         {web, "junk"},
 		"altered":                      {web, access[:len(access)-4] + "AAAA"},
@@ -39,6 +83,7 @@ func TestIntrospect(t *testing.T) {
 	}
 	refused(t, "public client", post(t, s.Issuer+"/introspect", "", form("client_id", "spa", "token", access)), 401, "invalid_client")
 	refused(t, "nobody", post(t, s.Issuer+"/introspect", "", form("token", access)), 401, "invalid_client")
+	refused(t, "a wrong secret", post(t, s.Issuer+"/introspect", "api:wrong", form("token", access)), 401, "invalid_client")
 	refused(t, "no token", post(t, s.Issuer+"/introspect", web, form()), 400, "invalid_request")
 	// An exchanged refresh token is not active any more, its successor is.
 	next := refresh(t, s, refreshToken).text("refresh_token")

@@ -17,6 +17,9 @@ func fetch(t *testing.T, handler http.Handler, method, path string, header ...st
 	request := httptest.NewRequest(method, path, nil)
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
+		if header[i] == "Host" { // where the standard library keeps it
+			request.Host = header[i+1]
+		}
 	}
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, request)
@@ -37,6 +40,11 @@ func withIssuer(t *testing.T, issuer string) *authserver.Server {
 	return server
 }
 
+// fromEvil are the headers by which a request says that it was sent elsewhere.
+var fromEvil = []string{"Host", "evil.example", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "http", "X-Forwarded-Port", "6666",
+	"X-Forwarded-Server", "evil.example", "X-Forwarded-Prefix", "/evil", "Forwarded", "for=6.6.6.6;host=evil.example;proto=http",
+	"X-Original-URL", "/evil", "X-Rewrite-URL", "/evil", "X-Original-Host", "evil.example", "X-Host", "evil.example"}
+
 // RFC 8414 §3: both names, the issuer's path inserted and appended (ATTACKS JK-07).
 func TestMetadata(t *testing.T) {
 	const issuer = "https://auth.example.com/tenant"
@@ -46,13 +54,24 @@ func TestMetadata(t *testing.T) {
 		"/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration",
 	} {
 		// ATTACKS JK-06: whatever the request says of hosts, the issuer is the configured one.
-		a := fetch(t, server, "GET", path, "Host", "evil.example", "X-Forwarded-Host", "evil.example")
+		a := fetch(t, server, "GET", path, fromEvil...)
 		if a.status != 200 || a.text("issuer") != issuer || a.text("token_endpoint") != issuer+"/token" ||
 			a.text("jwks_uri") != issuer+"/.well-known/jwks.json" || a.header.Get("Access-Control-Allow-Origin") != "*" {
 			t.Errorf("%s: %d %s", path, a.status, a.raw)
 		}
 		if strings.Contains(a.raw, "evil") {
 			t.Errorf("%s repeats a host of the request", path)
+		}
+	}
+	for _, path := range []string{"/token", "/authorize", "/introspect", "/nowhere", "/tenant/token", "/tenant/authorize", "/tenant/nowhere"} {
+		a := fetch(t, server, "GET", path, fromEvil...)
+		for name, values := range a.header {
+			if strings.Contains(strings.Join(values, " "), "evil") {
+				t.Errorf("%s: %s is %v", path, name, values)
+			}
+		}
+		if strings.Contains(a.raw, "evil") || a.status/100 == 2 {
+			t.Errorf("%s: %d %s", path, a.status, a.raw)
 		}
 	}
 	for _, path := range []string{"/tenant/.well-known/jwks.json", "/healthz", "/readyz"} {
@@ -80,12 +99,18 @@ func TestJWKS(t *testing.T) {
 	if len(keys) != 2 {
 		t.Errorf("%d keys, want one that signs and one that will", len(keys))
 	}
+	kids := make(map[any]bool)
 	for _, key := range keys {
-		for member := range key.(map[string]any) {
+		key := key.(map[string]any)
+		for member := range key {
 			if !slices.Contains([]string{"kty", "crv", "x", "y", "kid", "use", "alg"}, member) {
 				t.Errorf("member %s in a published key", member)
 			}
 		}
+		if kid, _ := key["kid"].(string); kid == "" || kids[kid] || key["use"] != "sig" || key["alg"] != "ES256" || key["kty"] != "EC" || key["crv"] != "P-256" || key["x"] == nil || key["y"] == nil {
+			t.Errorf("a published key: %v", key)
+		}
+		kids[key["kid"]] = true
 	}
 	etag := a.header.Get("ETag")
 	for _, match := range []string{etag, "W/" + etag, `"other", ` + etag, "*"} {
@@ -96,8 +121,21 @@ func TestJWKS(t *testing.T) {
 	if a := fetch(t, server, "GET", path, "If-None-Match", `"other"`); a.status != 200 {
 		t.Errorf("another ETag: %d", a.status)
 	}
-	if a := fetch(t, server, "HEAD", path); a.status != 200 || a.raw != "" {
+	if a := fetch(t, server, "HEAD", path); a.status != 200 || a.raw != "" || a.header.Get("ETag") != etag {
 		t.Errorf("HEAD: %d %q", a.status, a.raw)
+	}
+	// What is not offered is not done: all of it comes, as it is.
+	for name, value := range map[string]string{
+		"Range": "bytes=0-9", "Accept-Encoding": "gzip, br, deflate, zstd;q=1.0, identity;q=0, *;q=0", "If-Range": etag, "TE": "gzip",
+		"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT", "Accept": "text/html", "If-Match": `"other"`,
+	} {
+		if got := fetch(t, server, "GET", path, name, value); got.status != 200 || got.raw != a.raw || got.header.Get("Content-Encoding") != "" || got.header.Get("Content-Range") != "" {
+			t.Errorf("%s: %d %v %s", name, got.status, got.header, got.raw)
+		}
+	}
+	many := strings.TrimSuffix(strings.Repeat("bytes=0-,", 1000), ",")
+	if got := fetch(t, server, "GET", path, "Range", many); got.status != 200 || got.raw != a.raw {
+		t.Errorf("a thousand ranges: %d", got.status)
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"maps"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -366,6 +368,129 @@ func TestDiscovery(t *testing.T) {
 	if claims := document["claims_supported"].([]any); !slices.Contains(claims, any("email_verified")) || !slices.Contains(claims, any("sub")) {
 		t.Errorf("claims_supported %v", claims)
 	}
+}
+
+// ATTACKS JK-05: the endpoints of the metadata are the issuer's, and what it says is
+// supported is so, and nothing else of the kind.
+func TestAttackJK05(t *testing.T) {
+	b := signedIn(t, browserServer(t, func(c *Config) { c.Clients[0].Scope += " address" }))
+	document := b.ask("GET", "/.well-known/openid-configuration", "", nil).body
+	list := func(member string) (values []string) {
+		t.Helper()
+		all, _ := document[member].([]any)
+		for _, value := range all {
+			values = append(values, value.(string))
+		}
+		if len(values) == 0 {
+			t.Errorf("no %s", member)
+		}
+		return values
+	}
+	endpoints := 0
+	for name, value := range document {
+		if strings.HasSuffix(name, "_endpoint") || strings.HasSuffix(name, "_uri") && name != "require_request_uri_registration" {
+			endpoints++
+			if text, _ := value.(string); !strings.HasPrefix(text, testIssuer+"/") {
+				t.Errorf("%s is %v", name, value)
+			} else if page := b.send("GET", strings.TrimPrefix(text, testIssuer), nil); page.status == 404 {
+				t.Errorf("nothing is at %s", text)
+			}
+		}
+		if strings.Contains(name, "_alg_values_") {
+			for _, algorithm := range list(name) {
+				if !slices.Contains([]string{"ES256", "ES384", "ES512", "EdDSA", "RS256", "PS256"}, algorithm) {
+					t.Errorf("%s has %s", name, algorithm)
+				}
+			}
+		}
+	}
+	if endpoints < 7 {
+		t.Errorf("only %d endpoints", endpoints)
+	}
+	// each checks the values of a member, and some that are none of its.
+	each := func(member string, others []string, works func(value string) bool) {
+		t.Helper()
+		offered := list(member)
+		for _, value := range append(others, offered...) {
+			if works(value) != slices.Contains(offered, value) {
+				t.Errorf("%s %q works: %t", member, value, !slices.Contains(offered, value))
+			}
+		}
+	}
+	each("grant_types_supported", []string{"implicit", "urn:ietf:params:oauth:grant-type:device_code", "urn:ietf:params:oauth:grant-type:token-exchange",
+		"urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:openid:params:grant-type:ciba"}, func(value string) bool {
+		return b.token("web", url.Values{"grant_type": {value}}).text("error") != "unsupported_grant_type"
+	})
+	authorizes := func(parameter string) func(value string) bool {
+		return func(value string) bool {
+			page := b.send("GET", authorizeURL("client_id", "first", parameter, value), nil)
+			return page.query.Get("code") != "" || page.status == 200 && strings.Contains(page.body, "code=")
+		}
+	}
+	each("response_types_supported", []string{"token", "id_token", "code id_token", "code token", "none"}, authorizes("response_type"))
+	each("response_modes_supported", []string{"fragment", "jwt", "query.jwt", "web_message"}, authorizes("response_mode"))
+	each("code_challenge_methods_supported", []string{"plain", "S512", "s256"}, authorizes("code_challenge_method"))
+	each("prompt_values_supported", []string{"create", "any"}, func(value string) bool {
+		return b.send("GET", authorizeURL("client_id", "first", "prompt", value), nil).query.Get("error") != "invalid_request"
+	})
+	each("scopes_supported", []string{"groups", "admin"}, func(value string) bool {
+		return b.send("GET", authorizeURL("scope", value), nil).query.Get("error") != "invalid_scope" || value == "verifier" // which is for clients that act for themselves
+	})
+	for member, set := range map[string]func(*Client, string){
+		"id_token_signing_alg_values_supported": func(c *Client, algorithm string) { c.IDTokenSignedResponseAlg = algorithm },
+		"userinfo_signing_alg_values_supported": func(c *Client, algorithm string) { c.UserInfoSignedResponseAlg = algorithm },
+	} {
+		each(member, []string{"RS256", "HS256", "none", "ES384", "PS256"}, func(algorithm string) bool {
+			config := browserConfig()
+			config.Store, config.Keys, config.Logger = b.server.store, b.server.keys, b.server.log
+			set(&config.Clients[0], algorithm)
+			changed, err := New(config)
+			if err != nil {
+				return false
+			}
+			at := &browser{t, changed, maps.Clone(b.cookies)}
+			tokens := at.exchange("web", at.code())
+			signed := tokens.text("id_token")
+			if strings.HasPrefix(member, "userinfo") {
+				r := at.request("GET", "/userinfo", nil)
+				r.Header.Set("Authorization", "Bearer "+tokens.text("access_token"))
+				w := httptest.NewRecorder()
+				changed.ServeHTTP(w, r)
+				signed = w.Body.String()
+			}
+			at.verified(signed, algorithm)
+			return true
+		})
+	}
+	each("token_endpoint_auth_methods_supported", []string{"client_secret_jwt", "tls_client_auth", "self_signed_tls_client_auth"}, func(method string) bool {
+		partner, client := newPartner(t)
+		client.TokenEndpointAuthMethod, client.ClientID = method, "partner"
+		switch method {
+		case methodPrivateKeyJWT:
+		case methodNone:
+			client.JWKS = ""
+			client.GrantTypes = []string{"refresh_token"}
+		default:
+			client.JWKS, client.ClientSecret = "", testSecret
+		}
+		config := browserConfig()
+		config.Store, config.Keys, config.Logger = b.server.store, b.server.keys, b.server.log
+		config.Clients = append(config.Clients, client)
+		s, err := New(config)
+		if err != nil {
+			return false
+		}
+		at := newBrowser(t, s)
+		switch method {
+		case methodSecretBasic:
+			return at.token("partner", url.Values{"grant_type": {"client_credentials"}}).status == 200
+		case methodSecretPost:
+			return at.token("", url.Values{"grant_type": {"client_credentials"}, "client_id": {"partner"}, "client_secret": {testSecret}}).status == 200
+		case methodPrivateKeyJWT:
+			return at.present(partner.assertion(nil)).status == 200
+		}
+		return at.token("", url.Values{"grant_type": {"refresh_token"}, "client_id": {"partner"}, "refresh_token": {"x"}}).text("error") == "invalid_grant"
+	})
 }
 
 // RS256 keys take long to make, so this is the one test with one.

@@ -104,6 +104,55 @@ func TestPageHeaders(t *testing.T) {
 
 var sealedValue = regexp.MustCompile(`(value="|interaction=)[A-Za-z0-9_-]{100,}`)
 
+// ATTACKS JK-06: whatever a request says of where it was sent, pages and redirects are
+// those of the configured issuer.
+func TestAttackJK06(t *testing.T) {
+	s := pagesServer(t, nil)
+	v := newVisitor(t)
+	v.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	ask := func(method, target string, form url.Values) shown {
+		t.Helper()
+		request, err := http.NewRequest(method, target, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(fromEvil); i += 2 {
+			request.Header.Set(fromEvil[i], fromEvil[i+1])
+		}
+		request.Host = "evil.example"
+		request.Header.Set("Sec-Fetch-Site", "same-origin")
+		if form != nil {
+			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		page := v.do(request)
+		for name, values := range page.header {
+			if strings.Contains(strings.Join(values, " "), "evil") || name == "Set-Cookie" && strings.Contains(strings.ToLower(strings.Join(values, " ")), "domain=") {
+				t.Errorf("%s %s: %s is %v", method, target, name, values)
+			}
+		}
+		if strings.Contains(page.body, "evil") || page.to != "" && !strings.HasPrefix(page.to, s.Issuer+"/") && !strings.HasPrefix(page.to, webCallback) {
+			t.Errorf("%s %s: to %s: %s", method, target, page.to, page.body)
+		}
+		return page
+	}
+	page := ask("GET", authorizeURL(s, "shop"), nil)
+	if !strings.HasPrefix(page.to, s.Issuer+"/login?") {
+		t.Fatalf("%d to %q", page.status, page.to)
+	}
+	page = ask("GET", page.to, nil).expect(t, 200, "Sign in")
+	action, values := page.form(t, `name="password"`, "username", "alice", "password", authservertest.Password)
+	page = ask("POST", action, values)
+	if !strings.HasPrefix(page.to, s.Issuer+"/consent?") {
+		t.Fatalf("%d to %q: %s", page.status, page.to, page.text())
+	}
+	page = ask("GET", page.to, nil).expect(t, 200, "Corner Shop asks for access")
+	action, values = page.form(t, "allow", "decision", "allow")
+	answered(t, ask("POST", action, values), "")
+	for _, path := range []string{"/account", "/logout", "/authorize", "/login", "/consent", "/nowhere"} {
+		ask("GET", s.Issuer+path, nil)
+	}
+}
+
 // ATTACKS BF-01, BF-02, BF-06: guessing is slowed down, and nobody learns who has an
 // account; BF-03: whoever has signed in before in this browser is not kept out.
 func TestGuessingOnThePage(t *testing.T) {
