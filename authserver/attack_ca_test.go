@@ -1,9 +1,14 @@
 package authserver_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/netip"
 	"net/url"
+	"strings"
 	"testing"
 
+	"authserver/authserver"
 	"authserver/authserver/authservertest"
 )
 
@@ -49,9 +54,20 @@ func equalHeaders(a, b answer) bool {
 // What is compared is no secret but its hash, of one length, in constant time; that
 // the time tells nothing either is measured by `go run ./timing` in bench.
 func TestAttackCA11(t *testing.T) {
-	s := authservertest.New(t, authservertest.Options{})
+	s := authservertest.New(t, authservertest.Options{Configure: func(c *authserver.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}})
+	asked := 0
 	ask := func(secret string) answer {
-		a := post(t, s.Issuer+"/token", authservertest.ServiceID+":"+secret, url.Values{"grant_type": {"client_credentials"}})
+		request, err := http.NewRequest("POST", s.Issuer+"/token", strings.NewReader("grant_type=client_credentials"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		request.SetBasicAuth(authservertest.ServiceID, secret)
+		asked++
+		request.Header.Set("X-Forwarded-For", fmt.Sprintf("192.0.2.%d", asked)) // guesses from one network are slowed down
+		a := send(t, request)
 		a.header.Del("Date")
 		return a
 	}

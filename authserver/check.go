@@ -215,8 +215,8 @@ func (c *checker) clientAuth(at string, client Client) {
 	case method == methodPrivateKeyJWT && client.JWKS == "":
 		c.error(at+".jwks", "is missing, token_endpoint_auth_method private_key_jwt needs the client's public keys")
 	}
-	if n := len(client.ClientSecret); n > 0 && n < 32 {
-		c.warn(at+".client_secret", "has %d characters; use 32 or more random ones, for example of `openssl rand -hex 32`", n)
+	if n := len(client.ClientSecret); n > 0 && n < longSecret {
+		c.warn(at+".client_secret", "has %d characters; use %d or more random ones, for example of `openssl rand -hex 32`", n, longSecret)
 	}
 	if client.JWKS == "" {
 		return

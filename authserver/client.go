@@ -13,15 +13,16 @@ import (
 
 // client is a registered client, ready for use.
 type client struct {
-	created    int64 // seconds since 1970; 0 for a configured one
-	id         string
-	secrets    []clientSecret
-	methods    []string     // client authentication methods it may use
-	keys       []intake.Key // for private_key_jwt
-	grantTypes []string
-	scopes     []string
-	rotates    bool   // its refresh tokens rotate
-	resource   string // the resource server that it is, if it is one
+	created     int64 // seconds since 1970; 0 for a configured one
+	id          string
+	secrets     []clientSecret
+	longSecrets bool         // none of them can be guessed
+	methods     []string     // client authentication methods it may use
+	keys        []intake.Key // for private_key_jwt
+	grantTypes  []string
+	scopes      []string
+	rotates     bool   // its refresh tokens rotate
+	resource    string // the resource server that it is, if it is one
 
 	name         string
 	redirectURIs []string
@@ -74,13 +75,14 @@ func (c *client) hasSecret(secret string) bool {
 // newClient makes a client of its description.
 func newClient(c Client, secrets []clientSecret) (*client, error) {
 	compiled := &client{
-		id:         c.ClientID,
-		secrets:    secrets,
-		methods:    c.authMethods(len(secrets) > 0),
-		grantTypes: c.grantTypes(),
-		scopes:     strings.Fields(c.Scope),
-		rotates:    c.RefreshTokenRotation != rotationNever,
-		resource:   c.Resource,
+		id:          c.ClientID,
+		secrets:     secrets,
+		longSecrets: c.ClientSecret == "" || len(c.ClientSecret) >= longSecret, // those of the store were generated
+		methods:     c.authMethods(len(secrets) > 0),
+		grantTypes:  c.grantTypes(),
+		scopes:      strings.Fields(c.Scope),
+		rotates:     c.RefreshTokenRotation != rotationNever,
+		resource:    c.Resource,
 
 		name:         c.ClientName,
 		redirectURIs: c.RedirectURIs,

@@ -27,13 +27,11 @@ func (m clientSecretBasic) Authenticate(ctx context.Context, r *http.Request, _ 
 	// many clients leave that out. Both forms are compared, so that neither breaks.
 	decodedID, err1 := url.QueryUnescape(id)
 	decodedSecret, err2 := url.QueryUnescape(secret)
-	if err1 == nil && err2 == nil {
-		c, err := m.server.checkSecret(ctx, decodedID, decodedSecret)
-		if err == nil || decodedID == id && decodedSecret == secret {
-			return c, err
-		}
+	presented := []idAndSecret{{id, secret}}
+	if decoded := (idAndSecret{decodedID, decodedSecret}); err1 == nil && err2 == nil && decoded != presented[0] {
+		presented = []idAndSecret{decoded, presented[0]}
 	}
-	return m.server.checkSecret(ctx, id, secret)
+	return m.server.checkSecret(ctx, r, presented...)
 }
 
 // basicCredentials takes a Basic Authorization header apart (RFC 7617 §2).
@@ -63,25 +61,59 @@ func (clientSecretPost) Name() string { return methodSecretPost }
 
 func (clientSecretPost) Presented(_ *http.Request, f form) bool { return f.get("client_secret") != "" }
 
-func (m clientSecretPost) Authenticate(ctx context.Context, _ *http.Request, f form) (*client, error) {
-	return m.server.checkSecret(ctx, f.get("client_id"), f.get("client_secret"))
+func (m clientSecretPost) Authenticate(ctx context.Context, r *http.Request, f form) (*client, error) {
+	return m.server.checkSecret(ctx, r, idAndSecret{f.get("client_id"), f.get("client_secret")})
 }
 
-// checkSecret returns the client if the secret is its own. Unknown clients and
-// clients without a secret cost as much as wrong secrets.
-func (s *Server) checkSecret(ctx context.Context, id, secret string) (*client, error) {
-	c, unknown := s.clients.find(ctx, id)
+// idAndSecret is what a client presents.
+type idAndSecret struct{ id, secret string }
+
+// checkSecret returns the client that one of the readings of its credentials is right for.
+// A wrong one is answered alike whatever there is of the client, also when it is one too many.
+func (s *Server) checkSecret(ctx context.Context, r *http.Request, presented ...idAndSecret) (*client, error) {
+	var c *client
+	var right bool
+	var wrong error
+	for _, one := range presented {
+		if c, right, wrong = s.compareSecret(ctx, one); right || c == nil {
+			break
+		}
+	}
+	switch {
+	case c == nil:
+		return nil, wrong
+	case right && c.longSecrets:
+		return c, nil
+	}
+	from := guesser(presented[0].id, network(s.proxies.clientAddress(r)))
+	if wait := s.guesses.attempt(from); wait > 0 {
+		s.metrics.guesses.WithLabelValues("too_early").Inc()
+		return nil, c.refused(tooMany(wait))
+	}
+	if right {
+		s.guesses.forget(from)
+		return c, nil
+	}
+	s.metrics.guesses.WithLabelValues("wrong").Inc()
+	return nil, c.refused(invalidClient(wrong))
+}
+
+// compareSecret compares a secret with those of the client. Unknown clients and clients
+// without a secret cost as much as wrong secrets. There is no client at all when nobody
+// knows whether there is one.
+func (s *Server) compareSecret(ctx context.Context, presented idAndSecret) (c *client, right bool, err error) {
+	c, unknown := s.clients.find(ctx, presented.id)
 	if unknown != nil {
 		if !errors.Is(unknown, errNoClient) {
-			return nil, unknown
+			return nil, false, unknown
 		}
 		c = s.clients.nobody
 	}
-	if !c.hasSecret(secret) || unknown != nil {
+	if !c.hasSecret(presented.secret) || unknown != nil {
 		if unknown == nil { // whether there is such a client is not told by the time of a question to the store
 			s.clients.find(ctx, newID())
 		}
-		return nil, invalidClient(errors.Join(errors.New("unknown client or wrong secret"), unknown))
+		return c, false, errors.Join(errors.New("unknown client or wrong secret"), unknown)
 	}
-	return c, nil
+	return c, true, nil
 }

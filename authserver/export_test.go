@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"strings"
+	"testing"
 	"time"
 
 	"authserver/keys"
@@ -55,6 +56,26 @@ func PutClient(ctx context.Context, s store.Store, c Client, secret string, disa
 		}
 	}
 	return err
+}
+
+// HoldAccount makes the wait of an account an hour, if it has one.
+func HoldAccount(t testing.TB, s store.Store, username string) bool {
+	t.Helper()
+	key := "wait/account/" + hashed(username)
+	found, err := s.Get(t.Context(), key)
+	if err == nil && !found[0].Exists() {
+		return false
+	}
+	if err == nil {
+		err = s.Delete(t.Context(), key)
+	}
+	if err == nil {
+		err = s.Create(t.Context(), key, nil, time.Now().Add(time.Hour))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return true
 }
 
 // PutUser stores a user with a password hash.

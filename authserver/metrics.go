@@ -10,6 +10,7 @@ type metrics struct {
 	replays   prometheus.Counter
 
 	constantChallenges prometheus.Counter
+	guesses            *prometheus.CounterVec
 
 	revocations prometheus.Gauge
 	streams     prometheus.Gauge
@@ -49,6 +50,10 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Name: "authserver_constant_challenges_total",
 		Help: "Codes for a request with the code_challenge of the client's request before it: a client that makes no new one is not protected by PKCE.",
 	})
+	m.guesses = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "authserver_client_secret_refusals_total",
+		Help: "Secrets of clients by why they were refused: wrong, or too_early after many wrong ones for the client_id from the network.",
+	}, []string{"why"})
 	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "authserver_security_events_total",
 		Help: "Security events by receiver and outcome: delivered, refused by it, failed (tried again), or given up: too_old, too_many, given_up, unreadable.",
@@ -58,7 +63,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		Help: "Security events that wait for a receiver, at the instance that delivers to it.",
 	}, []string{"receiver"})
 	if registry != nil {
-		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.constantChallenges, m.revocations, m.streams, m.events, m.eventsWaiting)
+		registry.MustRegister(m.requests, m.tokens, m.refreshes, m.replays, m.constantChallenges, m.guesses, m.revocations, m.streams, m.events, m.eventsWaiting)
 	}
 	return m
 }

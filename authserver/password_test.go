@@ -32,6 +32,12 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 			t.Errorf("guess %d: %d %s", i+2, a.status, a.raw)
 		}
 	}
+	// However slow this test is, one of the waits, each twice as long as the one before, is not over.
+	for began := time.Now(); !authserver.HoldAccount(t, s.Store, "alice"); guess(t, s, "alice", "wrong") {
+		if time.Since(began) > time.Minute {
+			t.Fatal("guessing is not slowed down")
+		}
+	}
 	a := guess(t, s, "alice", authservertest.Password)
 	if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); a.status != 429 || err != nil || seconds < 1 {
 		t.Errorf("the right password during the wait: %d %s, Retry-After %q", a.status, a.raw, a.header.Get("Retry-After"))

@@ -58,6 +58,7 @@ type Server struct {
 	admission admission
 	passwords *passwordHasher
 	throttle  throttle
+	guesses   *guesses // at secrets of clients
 	feed      *revocationFeed
 	statuses  *statusLists
 	proxies   trustedProxies
@@ -187,6 +188,7 @@ func New(c Config) (*Server, error) {
 		admission:  newAdmission(log),
 		passwords:  newPasswordHasher(),
 		throttle:   throttle{store: c.Store},
+		guesses:    newGuesses(),
 		proxies:    c.TrustedProxies,
 		backup:     c.Backup,
 
