@@ -5,7 +5,8 @@
 // turns, secrets of which the first and of which the last byte is wrong (ATTACKS
 // CA-11); it fails when their means differ by Welch's t-test with p < 0.01. And it
 // compares refresh tokens that are refused for different reasons (ATTACKS LG-07); it
-// fails when their medians differ by 0.3 ms.
+// fails when their medians differ by 0.3 ms; and wrong passwords of users who exist and of
+// nobody (ATTACKS BF-06); it fails when their medians differ by 5 %.
 //
 //	make build && (cd bench && go run ./timing)
 package main
@@ -32,6 +33,8 @@ const right = "0123456789abcdef0123456789abcdef"
 const config = `issuer: http://localhost:%[1]s
 listen: localhost:%[1]s
 metrics_listen: "off"
+drain_delay: 0s
+trusted_proxies: [127.0.0.0/8, "::1/128"]
 log: {level: error}
 clients: [{client_id: known, client_secret: 0123456789abcdef0123456789abcdef, grant_types: [client_credentials]}]
 `
@@ -40,10 +43,11 @@ func main() {
 	binary := flag.String("binary", "../bin/authserver", "the server to measure")
 	each := flag.Int("each", 2000, "refusals of an unknown client, of a wrong secret, and of a refresh token for each reason")
 	prefixes := flag.Int("prefixes", 50_000, "refusals of secrets with the first byte wrong, and with the last")
+	users := flag.Int("users", 300, "wrong passwords of users and of nobody, by the password grant and on the page")
 	flag.Parse()
 	path, err := filepath.Abs(*binary)
 	if err == nil {
-		err = errors.Join(run(path, *each, *prefixes), compareRefreshes(path, *each))
+		err = errors.Join(run(path, *each, *prefixes), compareRefreshes(path, *each), compareUsers(path, *users))
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -108,9 +112,9 @@ func run(binary string, each, prefixes int) error {
 func compare(base string, each int, one, other func(i int) (id, secret string)) (a, b []time.Duration, err error) {
 	for i := range each + 100 {
 		id, secret := one(i)
-		x, err := refusal(base, id, secret)
+		x, err := refusal(base, id, secret, 2*i)
 		id, secret = other(i)
-		y, err2 := refusal(base, id, secret)
+		y, err2 := refusal(base, id, secret, 2*i+1)
 		if err := errors.Join(err, err2); err != nil {
 			return nil, nil, err
 		}
@@ -148,13 +152,15 @@ func welch(a, b []time.Duration) float64 {
 	return float64(mean(a)-mean(b)) / math.Sqrt(variance(a)+variance(b))
 }
 
-func refusal(base, id, secret string) (time.Duration, error) {
+// refusal is the nth, from an address of its own, or it would be slowed down (ATTACKS BF-07).
+func refusal(base, id, secret string, n int) (time.Duration, error) {
 	request, err := http.NewRequest("POST", base+"/token", strings.NewReader("grant_type=client_credentials"))
 	if err != nil {
 		return 0, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.SetBasicAuth(id, secret)
+	request.Header.Set("X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", n>>16, n>>8&255, n&255))
 	began := time.Now()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
