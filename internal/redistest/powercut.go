@@ -32,7 +32,7 @@ func StartTraced(t testing.TB, args ...string) *Traced {
 	}
 	// -D: redis-server stays the process that was started.
 	under := []string{strace, "-D", "-f", "-y", "-s", "0", "-e", "trace=write,fdatasync,fsync", "-e", "signal=none", "-o", trace}
-	return &Traced{startUnder(t, under, append([]string{"--appendonly", "yes"}, args...)...), trace}
+	return &Traced{StartUnder(t, under, append([]string{"--appendonly", "yes"}, args...)...), trace}
 }
 
 var (

@@ -33,10 +33,11 @@ type Server struct {
 // "--appendonly", "yes". It ends with the test.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return startUnder(t, nil, args...)
+	return StartUnder(t, nil, args...)
 }
 
-func startUnder(t testing.TB, under []string, args ...string) *Server {
+// StartUnder is Start under a program, which must become the server (exec), with arguments of its own.
+func StartUnder(t testing.TB, under []string, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("redis-server not found: `make test` installs it")
@@ -176,6 +177,16 @@ func (s *Server) Tell(command ...string) string {
 func (s *Server) Kill() {
 	s.process.Kill()
 	<-s.ended
+}
+
+// Await waits until the server has ended by itself.
+func (s *Server) Await() {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(60 * time.Second):
+		s.t.Fatal("redis-server does not end")
+	}
 }
 
 // Stop freezes the server: connections stay, answers do not come.
