@@ -116,26 +116,88 @@ func TestAttackBF09(t *testing.T) {
 	if network(netip.MustParseAddr("127.0.0.1")) == network(netip.MustParseAddr("127.0.0.2")) {
 		t.Error("two addresses are one")
 	}
+	// It is what attempts are counted by: an address that has to wait does, whatever it says it is.
+	s := insideServer(t, nil, keys.MasterKey{})
+	s.clients.configured["web"].grantTypes = []string{"password"}
+	if err := s.store.Create(t.Context(), "wait/address/127.0.0.1/32", nil, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for peer, want := range map[string]int{"127.0.0.1:1": http.StatusTooManyRequests, "127.0.0.2:1": http.StatusBadRequest} {
+		for _, header := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP"} {
+			r := tokenRequestFor(t, strings.NewReader("grant_type=password&username="+header+"&password=x"))
+			r.RemoteAddr = peer
+			r.Header.Set(header, "203.0.113.77")
+			w := httptest.NewRecorder()
+			if s.ServeHTTP(w, r); w.Code != want {
+				t.Errorf("%s with %s: %d %s", peer, header, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// ATTACKS BF-01: guesses at one account count together, from however many addresses they
+// come, and those from one address, at however many accounts; for a quarter of an hour.
+func TestAttackBF01(t *testing.T) {
+	s := insideServer(t, nil, keys.MasterKey{})
+	address := func(i int) caller { return caller{address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})} }
+	for name, c := range map[string]struct {
+		counter string
+		free    int
+		attempt func(i int) error
+	}{
+		"one account": {"account/" + hashed("alice"), freePerAccount, func(i int) error { _, err := s.throttle.admit(t.Context(), "alice", address(i)); return err }},
+		"one address": {"address/192.0.2.200/32", freePerAddress, func(i int) error {
+			_, err := s.throttle.admit(t.Context(), fmt.Sprint("user-", i), address(200))
+			return err
+		}},
+	} {
+		for i := range c.free {
+			if err := c.attempt(i); err != nil {
+				t.Errorf("%s: attempt %d: %v", name, i, err)
+			}
+		}
+		// Many more, so that the wait is longer than this test.
+		if n, err := s.store.Add(t.Context(), "failures/"+c.counter, 20, throttleWindow); err != nil || n != int64(c.free)+20 {
+			t.Fatalf("%s: %d were counted besides, %v", name, n-20, err)
+		}
+		if err := c.attempt(99); err != nil { // gets through, and starts it
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := c.attempt(100); err == nil || asError(err).Status != http.StatusTooManyRequests || asError(err).RetryAfter < time.Second {
+			t.Errorf("%s: one too many: %v", name, err)
+		}
+	}
+	if freePerAccount > 10 || throttleWindow < 15*time.Minute {
+		t.Errorf("%d are free in %s", freePerAccount, throttleWindow)
+	}
+	for _, c := range []struct{ excess, least time.Duration }{{1, time.Second}, {2, 2 * time.Second}, {5, 16 * time.Second}, {11, maxDelay}, {1 << 40, maxDelay}} {
+		if got := delayAfter(int64(c.excess)); got != c.least {
+			t.Errorf("attempt %d too many waits for %s", c.excess, got)
+		}
+	}
 }
 
 // ATTACKS BF-11: while attempts cannot be counted, no password is looked at at all.
 func TestAttackBF11(t *testing.T) {
-	opened, err := boltstore.Open(t.TempDir() + "/store.db")
-	if err != nil {
+	s := insideServer(t, nil, keys.MasterKey{})
+	if err := PutUser(t.Context(), s.store, "alice-1", "alice", testHash, false); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { opened.Close() })
-	down := false
-	s := insideServer(t, breaking{opened, func() error {
-		if down {
-			return errors.New("the store is down")
-		}
-		return nil
-	}}, keys.MasterKey{})
-	down = true
+	for range cap(s.passwords.queue) { // whoever's password would be looked at is told that it cannot be now
+		s.passwords.queue <- struct{}{}
+	}
+	guess := func() error {
+		_, err := s.signIn(t.Context(), "alice", "x", caller{address: netip.MustParseAddr("203.0.113.9")})
+		return err
+	}
+	if err := guess(); !errors.Is(err, errManySignIns) {
+		t.Fatalf("while attempts are counted: %v", err)
+	}
+	down := errors.New("the store is down")
+	s.throttle.store = breaking{s.store, func() error { return down }} // and all else is there
 	for range 100 {
-		_, err := s.throttle.admit(t.Context(), "alice", caller{address: netip.MustParseAddr("203.0.113.9")})
-		if refused := asError(err); err == nil || refused.Status != http.StatusServiceUnavailable || refused.RetryAfter == 0 {
+		err := guess()
+		if refused := asError(err); err == nil || errors.Is(err, errManySignIns) || refused.Status != http.StatusServiceUnavailable || refused.RetryAfter == 0 {
 			t.Fatalf("admitted without a count: %v", err)
 		}
 	}

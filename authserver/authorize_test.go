@@ -409,21 +409,23 @@ func TestAuthorizeFlow(t *testing.T) {
 
 // RFC 8252 §8.6, ATTACKS BR-11: anybody can pass for a native app.
 func TestNativeAppsAskAgain(t *testing.T) {
-	s := browserServer(t, nil)
+	s := browserServer(t, func(c *Config) { c.Clients[2].RedirectURIs = append(c.Clients[2].RedirectURIs, "com.example.app:/cb") })
 	b := newBrowser(t, s)
 	b.signIn("alice-1")
-	target := authorizeURL("client_id", "native", "redirect_uri", "http://127.0.0.1:51004/cb")
-	for range 2 {
-		page := b.send("GET", target, nil)
-		if !page.on("/consent") {
-			t.Fatalf("not asked: %v", page.location)
+	for _, uri := range []string{"http://127.0.0.1:51004/cb", "com.example.app:/cb"} {
+		target := authorizeURL("client_id", "native", "redirect_uri", uri)
+		for range 2 {
+			page := b.send("GET", target, nil)
+			if !page.on("/consent") {
+				t.Fatalf("not asked: %v", page.location)
+			}
+			if page = b.decideConsent(page, true); page.query.Get("code") == "" || !strings.HasPrefix(page.location.String(), uri+"?") {
+				t.Fatalf("after consenting: %v", page.location)
+			}
 		}
-		if page = b.decideConsent(page, true); page.query.Get("code") == "" || page.location.Host != "127.0.0.1:51004" {
-			t.Fatalf("after consenting: %v", page.location)
+		if page := b.send("GET", target+"&prompt=none", nil); page.query.Get("error") != "consent_required" {
+			t.Errorf("%s with prompt=none: %v", uri, page.location)
 		}
-	}
-	if page := b.send("GET", target+"&prompt=none", nil); page.query.Get("error") != "consent_required" {
-		t.Errorf("prompt=none: %v", page.location)
 	}
 }
 

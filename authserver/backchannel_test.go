@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -106,8 +107,14 @@ func endedSession(t *testing.T, s *Server) *session {
 
 // oidcc-backchannel-rp-initiated-logout and ATTACKS BR-15: the logout token.
 func TestLogoutToken(t *testing.T) {
+	for _, algorithm := range []string{"ES256", "EdDSA"} {
+		t.Run(algorithm, func(t *testing.T) { logoutTokenSignedWith(t, algorithm) })
+	}
+}
+
+func logoutTokenSignedWith(t *testing.T, registered string) {
 	l := newListener(t)
-	s := backchannelServer(t, l)
+	s := browserServer(t, func(c *Config) { listensAt(l)(c); c.Clients[0].IDTokenSignedResponseAlg = registered })
 	ended := endedSession(t, s)
 	s.backchannel.sendDue(t.Context())
 	s.backchannel.idle()
@@ -116,15 +123,15 @@ func TestLogoutToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	algorithm, key, ok := s.keys.AccessKey(token.KeyID)
-	if !ok || token.Type != "logout+jwt" || token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}) != nil {
-		t.Errorf("type %s, known key %t", token.Type, ok)
+	if !ok || algorithm != registered || token.Type != "logout+jwt" || token.Verify(intake.Key{ID: token.KeyID, Algorithm: algorithm, Public: key}) != nil {
+		t.Errorf("type %s, known key %t of %s", token.Type, ok, algorithm)
 	}
 	var claims map[string]any
 	if err := json.Unmarshal(token.Payload, &claims); err != nil {
 		t.Fatal(err)
 	}
 	events, _ := json.Marshal(claims["events"])
-	if claims["iss"] != testIssuer || claims["aud"] != "web" || claims["sub"] != "alice-1" || claims["sid"] != ended.ID || claims["jti"] == "" ||
+	if claims["iss"] != testIssuer || claims["aud"] != "web" || claims["sub"] != "alice-1" || claims["sid"] != ended.ID || claims["jti"] == nil || claims["jti"] == "" ||
 		string(events) != `{"http://schemas.openid.net/event/backchannel-logout":{}}` || claims["exp"].(float64)-claims["iat"].(float64) > 120 || claims["nonce"] != nil {
 		t.Errorf("claims %v", claims)
 	}
@@ -183,18 +190,51 @@ func TestLogoutRetries(t *testing.T) {
 	}
 }
 
-// Nobody waits for a client, and none is asked outside of the allowed networks.
+// ATTACKS BR-14: nobody waits for clients that do not answer, of which no more than so many
+// are asked at once; and none is asked outside of the allowed networks.
 func TestLogoutDoesNotWait(t *testing.T) {
 	release := make(chan struct{})
-	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	var asked atomic.Int64
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1); <-release }))
 	defer hanging.Close()
 	defer close(release)
 	l := newListener(t)
-	configure := func(c *Config) { listensAt(l)(c); c.Clients[0].BackchannelLogoutURI = hanging.URL }
+	configure := func(c *Config) {
+		listensAt(l)(c)
+		for i := range 2 * parallelLogouts {
+			c.Clients = append(c.Clients, Client{ClientID: fmt.Sprint("hanging-", i), ClientSecret: testSecret, GrantTypes: []string{"client_credentials"},
+				BackchannelLogoutURI: hanging.URL})
+		}
+	}
 	s := browserServer(t, configure)
-	for range 3 * parallelLogouts {
+	if limit := s.outbound.client.Timeout; limit <= 0 || limit > 5*time.Second {
+		t.Errorf("a client may take %s", limit)
+	}
+	s.outbound.client.Timeout = 0 // all hang until the end of the test
+	for i := range 2 * parallelLogouts {
+		dead, err := s.clients.find(t.Context(), fmt.Sprint("hanging-", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.backchannel.announce(t.Context(), &session{ID: newID(), Subject: "alice-1"}, []*client{dead}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	s.backchannel.sendDue(ctx) // returns
+	for deadline := time.Now().Add(time.Minute); asked.Load() < parallelLogouts; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are asked, want %d", asked.Load(), parallelLogouts)
+		}
+	}
+	for range 3 {
 		endedSession(t, s) // returns
 	}
+	if n, busy := asked.Load(), len(s.backchannel.turns); n != parallelLogouts || busy != parallelLogouts {
+		t.Errorf("%d are asked at once, in %d turns, want %d", n, busy, parallelLogouts)
+	}
+	stop()
+	s.backchannel.idle()
 	closed := browserServerWith(t, s, func(c *Config) { listensAt(l)(c); c.OutboundNetworks = nil })
 	closed.backchannel.sendDue(t.Context())
 	closed.backchannel.idle()

@@ -144,7 +144,8 @@ func TestCORS(t *testing.T) {
 	server := withIssuer(t, "https://auth.example.com")
 	const registered = "https://web.example.com"
 	for origin, want := range map[string]string{
-		registered: registered, "https://web.example.com.evil.com": "", "http://web.example.com": "", "null": "", "https://web.example.com:444": "",
+		registered: registered, "https://web.example.com.evil.com": "", "https://evil.example": "", "http://web.example.com": "", "null": "",
+		"https://web.example.com:444": "", "https://web.example.com/": "", "*": "",
 	} {
 		for _, method := range []string{"OPTIONS", "POST"} {
 			a := fetch(t, server, method, "/token", "Origin", origin, "Access-Control-Request-Method", "POST")
@@ -155,6 +156,34 @@ func TestCORS(t *testing.T) {
 	}
 	if a := fetch(t, server, "POST", "/introspect", "Origin", registered); a.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Error("introspection is open to pages")
+	}
+	// CO-03: what is public is so for every page, with no cookies.
+	for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"} {
+		for _, method := range []string{"OPTIONS", "GET"} {
+			a := fetch(t, server, method, path, "Origin", "https://evil.example", "Access-Control-Request-Method", "GET")
+			if a.header.Get("Access-Control-Allow-Origin") != "*" || a.header.Get("Access-Control-Allow-Credentials") != "" {
+				t.Errorf("%s %s: %v", method, path, a.header)
+			}
+		}
+	}
+	for _, path := range []string{"/token", "/revoke", "/userinfo"} {
+		// CO-04: a page may send what the endpoints ask for, and read what they say besides.
+		a := fetch(t, server, "OPTIONS", path, "Origin", registered, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization, content-type")
+		if allowed := a.header.Get("Access-Control-Allow-Headers"); a.status != 204 || !strings.Contains(allowed, "Authorization") || !strings.Contains(allowed, "Content-Type") ||
+			!strings.Contains(a.header.Get("Access-Control-Allow-Methods"), "POST") {
+			t.Errorf("preflight of %s: %d %v", path, a.status, a.header)
+		}
+		if a = fetch(t, server, "POST", path, "Origin", registered); !strings.Contains(a.header.Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
+			t.Errorf("%s exposes %q", path, a.header.Get("Access-Control-Expose-Headers"))
+		}
+		// CO-05: no cache takes the answer to one origin for that to another, or to none.
+		for _, origin := range []string{registered, "https://evil.example", ""} {
+			for _, method := range []string{"OPTIONS", "POST", "PUT"} {
+				if a := fetch(t, server, method, path, "Origin", origin); a.header.Get("Vary") != "Origin" {
+					t.Errorf("%s %s from %q: Vary %q", method, path, origin, a.header.Get("Vary"))
+				}
+			}
+		}
 	}
 }
 
@@ -177,6 +206,11 @@ func TestCORSOfPages(t *testing.T) {
 			}
 			if got := a.header.Get("Access-Control-Allow-Origin"); got != want || a.status == http.StatusNotFound || a.header.Get("Access-Control-Allow-Credentials") != "" {
 				t.Errorf("%s %s: %d, open to %q", method, path, a.status, got)
+			}
+			for name := range a.header {
+				if want == "" && strings.HasPrefix(name, "Access-Control-") {
+					t.Errorf("%s %s says %s", method, path, name)
+				}
 			}
 		}
 	}

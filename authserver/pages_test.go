@@ -48,15 +48,19 @@ func TestFormsFromElsewhere(t *testing.T) {
 	v.header = http.Header{"Origin": {s.Issuer}} // a browser of 2019
 	consent := v.signIn(page, authservertest.Username, authservertest.Password).expect(t, 200, "Corner Shop asks for access")
 
+	// His own browser, sent by another site.
+	action, values := consent.form(t, "allow", "decision", "allow")
+	v.header = http.Header{"Sec-Fetch-Site": {"cross-site"}, "Origin": {"https://evil.example"}}
+	v.post(action, values).expect(t, 403, "That form was not ours")
+	v.header = http.Header{"Origin": {s.Issuer}}
 	// The same forms in another browser.
 	other := newVisitor(t)
-	action, values := consent.form(t, "allow", "decision", "allow")
 	other.post(action, values).expect(t, 403, "Your browser sent no cookie")
 	other.get(authorizeURL(s, "own"))
 	other.post(action, values).expect(t, 403, "Your browser sent no cookie")
 	// A link gives no consent.
 	v.get(action+"?"+values.Encode()).expect(t, 200, "Corner Shop asks for access")
-	v.get(authorizeURL(s, "shop", "prompt", "none")).expect(t, 303)
+	answered(t, v.get(authorizeURL(s, "shop", "prompt", "none")), "consent_required")
 
 	// The forms of the account page belong to a session.
 	account := v.get(s.Issuer+"/account").expect(t, 200, "Hello, alice")
@@ -71,6 +75,38 @@ func TestFormsFromElsewhere(t *testing.T) {
 	v.post(action, values).expect(t, 403, "That form was not ours")
 }
 
+// ATTACKS BR-09: whatever a link to the sign-in page or its form says of where to go on,
+// it goes on where the request led.
+func TestNowhereElse(t *testing.T) {
+	s := pagesServer(t, nil)
+	for _, evil := range []string{"//evil.example", `/\evil.example`, "https:evil.example", "https://evil.example", "%2f%2fevil.example", "/account"} {
+		more := make(url.Values)
+		for _, name := range []string{"next", "return_to", "redirect", "redirect_uri", "redirect_to", "continue_to", "target", "url", "state"} {
+			more.Set(name, evil)
+		}
+		v := newVisitor(t)
+		page := v.get(authorizeURL(s, "shop", "prompt", "consent"))
+		again := v.get(page.url.String()+"&"+more.Encode()).expect(t, 200, "Sign in")
+		action, values := again.form(t, `name="password"`, "username", "alice", "password", authservertest.Password)
+		for name := range more {
+			values.Set(name, evil)
+		}
+		consent := v.post(action+"?"+more.Encode(), values).expect(t, 200, "Corner Shop asks for access")
+		action, values = consent.form(t, "allow", "decision", "allow")
+		for name := range more {
+			values.Set(name, evil)
+		}
+		done := v.post(action+"?"+more.Encode(), values)
+		if answered(t, done, ""); strings.Contains(done.to, "evil") || !strings.Contains(done.to, "state=xyz") {
+			t.Errorf("%s: sent to %s", evil, done.to)
+		}
+		account := newVisitor(t)
+		page = account.get(s.Issuer + "/account?" + more.Encode())
+		page = account.get(page.url.String() + "&" + more.Encode())
+		account.signIn(page, "alice", authservertest.Password).expect(t, 200, "Hello, alice")
+	}
+}
+
 // ATTACKS BR-06, BR-07, BR-17: on every page, also when it is an error.
 func TestPageHeaders(t *testing.T) {
 	s := pagesServer(t, nil)
@@ -81,9 +117,11 @@ func TestPageHeaders(t *testing.T) {
 	pages["error"], pages["no interaction"] = v.get(s.Issuer+"/authorize"), v.get(s.Issuer+"/consent")
 	pages["foreign"] = newVisitor(t).post(s.Issuer+"/login", url.Values{})
 	pages["form post"] = v.get(authorizeURL(s, "own", "response_mode", "form_post"))
+	pages["signed out"] = v.submit(pages["logout"], "sign_out", "decision", "sign_out").expect(t, 200, "You are signed out")
 	for name, page := range pages {
 		policy := page.header.Get("Content-Security-Policy")
 		if !strings.Contains(policy, "frame-ancestors 'none'") || !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") ||
+			!strings.Contains(policy, "form-action 'self'") || strings.Contains(policy, "*") ||
 			page.header.Get("X-Frame-Options") != "DENY" || page.header.Get("Cache-Control") != "no-store" ||
 			page.header.Get("X-Content-Type-Options") != "nosniff" || page.header.Get("Referrer-Policy") != "same-origin" {
 			t.Errorf("%s: %v", name, page.header)

@@ -2,6 +2,8 @@ package authserver_test
 
 import (
 	"encoding/base32"
+	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -130,4 +132,41 @@ func TestAuthenticatorApp(t *testing.T) {
 	first.submit(first.get(s.Issuer+"/account"), "remove_totp").expect(t, 200, "It is removed")
 	last := newVisitor(t)
 	answered(t, last.signIn(last.get(authorizeURL(s, "own")), "alice", "longenough"), "")
+}
+
+// ATTACKS BF-04: while guesses at an account have to wait, so does whoever asks for its
+// password anywhere else, though he has it.
+func TestEveryDoorIsLocked(t *testing.T) {
+	s := pagesServer(t, nil)
+	v := newVisitor(t)
+	v.signIn(v.get(s.Issuer+"/account"), "alice", authservertest.Password).expect(t, 200, "Hello, alice")
+	at, err := url.Parse(s.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.client.Jar.SetCookies(at, []*http.Cookie{{Name: "authserver-known", MaxAge: -1, Path: "/"}}) // which has counters of its own
+	wait := strings.Replace(authserver.FailuresKey("alice"), "failures/", "wait/", 1)
+	if err := s.Store.Create(t.Context(), wait, nil, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	stranger := newVisitor(t)
+	for name, page := range map[string]shown{
+		"the sign-in":   stranger.signIn(stranger.get(authorizeURL(s, "own")), "alice", authservertest.Password),
+		"a step-up":     v.signIn(v.get(authorizeURL(s, "own", "prompt", "login")), "alice", authservertest.Password),
+		"the account":   v.submit(v.get(s.Issuer+"/account"), "change_password", "current_password", authservertest.Password, "new_password", "longenough", "repeat_password", "longenough"),
+		"a guess there": v.submit(v.get(s.Issuer+"/account"), "change_password", "current_password", "wrong", "new_password", "longenough", "repeat_password", "longenough"),
+	} {
+		if page.status != http.StatusTooManyRequests || page.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", name, page.status, page.text())
+		}
+	}
+	if a := guess(t, s, "alice", authservertest.Password); a.status != http.StatusTooManyRequests {
+		t.Errorf("the password grant: %d %s", a.status, a.raw)
+	}
+	if err := s.Store.Delete(t.Context(), wait); err != nil {
+		t.Fatal(err)
+	}
+	if a := guess(t, s, "alice", authservertest.Password); a.status != 200 {
+		t.Errorf("when the wait is over: %d %s", a.status, a.raw)
+	}
 }

@@ -54,11 +54,39 @@ func TestSessionCookie(t *testing.T) {
 	if cookie.Name != "__Host-session" || !cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" || cookie.Domain != "" {
 		t.Errorf("cookie %v", cookie)
 	}
+	// Whatever cookie a browser gets on its way: none can be read by a script, or set from elsewhere.
+	visitor := newBrowser(t, s)
+	begun := visitor.send("GET", authorizeURL(), nil)
+	signedIn := visitor.passSignIn(begun, "alice-1")
+	for _, page := range []shownPage{begun, signedIn, visitor.act(func(w http.ResponseWriter, r *http.Request) error { s.forgetCookie(w); return nil })} {
+		set := page.header.Values("Set-Cookie")
+		if len(set) == 0 {
+			t.Error("a page sets no cookie: this shows nothing")
+		}
+		for _, text := range set {
+			if !strings.HasPrefix(text, "__Host-") || !strings.Contains(text, "; Path=/;") || !strings.Contains(text, "; HttpOnly; Secure; SameSite=Lax") || strings.Contains(text, "Domain") {
+				t.Errorf("cookie %s", text)
+			}
+		}
+	}
 	good := b.cookies["__Host-session"]
 	for _, value := range []string{good[:len(good)-1], good + "A", strings.Replace(good, ".", "", 1), third.ID + ".", third.ID + "." + newSecret(), "." + good[33:], "../../keys", ""} {
 		if b.cookies["__Host-session"] = value; b.session() != nil {
 			t.Errorf("cookie %q has a session", value)
 		}
+	}
+	b.cookies["__Host-session"] = good
+	if b.session() == nil {
+		t.Fatal("the good cookie has no session")
+	}
+	if err := s.logOut(t.Context(), third, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if b.session() != nil {
+		t.Error("the cookie is good after the session has ended")
+	}
+	if fourth := b.signIn("bob-1"); fourth.ID == third.ID || b.cookies["__Host-session"] == good {
+		t.Error("a sign-in after a logout goes on with the session that ended")
 	}
 }
 
