@@ -54,11 +54,29 @@ func TestAttack(t *testing.T) {
 		if a := request(t, "POST", "/token", "Authorization", basic(service), "Cookie", strings.Repeat("a=b; ", 10_000)); a.status != 200 && a.status != 431 {
 			t.Errorf("10,000 cookies: %d %s", a.status, a.raw)
 		}
+		r, err := http.NewRequest("POST", s.Issuer+"/token", strings.NewReader(cc.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Cookie", "a="+strings.Repeat("b", 2<<20))
+		response, err := http.DefaultClient.Do(r)
+		if err != nil { // closed before all of it was sent
+			return
+		}
+		response.Body.Close()
+		if response.StatusCode != 431 {
+			t.Errorf("a cookie of 2 MB: %s", response.Status)
+		}
 	})
 	t.Run("HT-14", func(t *testing.T) {
-		for _, path := range []string{"/token", "/introspect", "/revoke"} {
-			for _, credentials := range []string{service, "service:wrong"} {
-				a := request(t, "POST", path, "Authorization", basic(credentials))
+		access := accessOf(t, s)
+		secure := withIssuer(t, "https://auth.example.com")
+		for _, path := range []string{"/token", "/introspect", "/revoke", "/userinfo"} {
+			if a := fetch(t, secure, "POST", path); !strings.HasPrefix(a.header.Get("Strict-Transport-Security"), "max-age=31536000") {
+				t.Errorf("%s: %v", path, a.header)
+			}
+			for _, credentials := range []string{basic(service), basic("service:wrong"), "Bearer " + access} {
+				a := request(t, "POST", path, "Authorization", credentials)
 				h := a.header
 				if h.Get("Cache-Control") != "no-store" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Set-Cookie") != "" ||
 					h.Get("Content-Type") != "application/json" {
@@ -232,15 +250,20 @@ func TestNothingTellsASecret(t *testing.T) {
 	r.Header.Set("Traceparent", hostile[:3]+canary("traceparent"))
 	send(t, r)
 
-	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/account", "/userinfo", "/revocations", "/introspect", "/revoke", "/.well-known/jwks.json", "/readyz"} {
+	for _, path := range []string{"/authorize", "/login", "/consent", "/logout", "/account", "/userinfo", "/revocations", "/introspect", "/revoke", "/.well-known/jwks.json", "/readyz", "/nowhere"} {
 		for i := range 5 { // whatever strangers choose: nothing of it becomes a label
 			for _, method := range []string{"GET", "POST", fmt.Sprint("M", i)} {
 				choice := url.QueryEscape(fmt.Sprint(hostile, path, i, method))
+				if path == "/nowhere" {
+					path = fmt.Sprint("/nowhere/", i, method)
+				}
 				r, err := http.NewRequest(method, s.Issuer+path+"?client_id="+choice+"&scope="+choice+"&error="+choice, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				r.Header.Set("Origin", fmt.Sprintf("https://%d.example", i))
+				r.Header.Set("User-Agent", `eve","event":"forged","x":"`)
+				r.Header.Set("X-Request-Id", strings.Repeat(`eve","event":"forged","x":"`, 400))
 				response, err := http.DefaultTransport.RoundTrip(r)
 				if err != nil {
 					t.Fatal(err)

@@ -312,6 +312,15 @@ func TestState(t *testing.T) {
 			t.Errorf("%s: %v", name, page.location)
 		}
 	}
+	// HT-10: nor does anything else that is sent split a header, or make one.
+	for _, name := range []string{"redirect_uri", "login_hint", "nonce", "ui_locales", "client_id", "scope", "acr_values"} {
+		page := newBrowser(t, s).send("GET", authorizeURL(name, testCallback+"\r\nSet-Cookie: evil=1\r\n\r\n"), nil)
+		for header, values := range page.header {
+			if text := header + strings.Join(values, "\n"); strings.ContainsAny(strings.Join(values, ""), "\r\n") || strings.Contains(text, "evil=1") && header != "Location" {
+				t.Errorf("%s: %q", name, text)
+			}
+		}
+	}
 	// AZ-07: which of two states would it be?
 	for _, state := range []string{"other", "st", ""} {
 		if page := newBrowser(t, s).send("GET", authorizeURL()+"&state="+state, nil); page.query.Get("error") != "invalid_request" || page.query.Has("state") {

@@ -155,8 +155,12 @@ func (g refreshTokenGrant) move(ctx context.Context, request tokenRequest, claim
 		return grant, record, "retried", nil
 	case record.Version < claims.Generation:
 		// A genuine token newer than the record: the store has lost what it
-		// acknowledged. Nobody is to blame; nothing can be trusted.
-		s.log.Error("a grant is older than its refresh token: the store was rolled back", "grant_id", claims.GrantID)
+		// acknowledged. Nobody is to blame, but the tokens before it, which were used, are
+		// good again by this record: it ends (ATTACKS FT-03).
+		s.log.Error("a grant is older than its refresh token: the store was rolled back, and the grant ends", "grant_id", claims.GrantID)
+		if err := s.endGrant(ctx, claims.GrantID, reasonStoreLost); err != nil {
+			return Grant{}, store.Record{}, "", unavailable(err)
+		}
 		return Grant{}, store.Record{}, "", errGrantEnded.because(errors.New("the store is older than the token"))
 	case record.Version == claims.Generation+1:
 		if unsent, err := g.wasUnsent(ctx, claims.GrantID, record.Version); err != nil || unsent {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,7 +47,7 @@ func TestOutboundRequests(t *testing.T) {
 
 	closed := newOutbound(nil)
 	for _, url := range []string{target.URL, strings.Replace(target.URL, "127.0.0.1", "localhost", 1), strings.Replace(target.URL, "127.0.0.1", "2130706433", 1),
-		"file:///etc/passwd", "gopher://127.0.0.1", "http://", "data:,x"} {
+		"file:///etc/passwd", "gopher://127.0.0.1", "http://", "data:,x", "ftp://127.0.0.1/x", "unix:///run/docker.sock", "http+unix://%2Frun%2Fdocker.sock/x"} {
 		if _, err := closed.post(t.Context(), url, ""); err == nil {
 			t.Errorf("%s was asked", url)
 		}
@@ -133,6 +134,60 @@ func TestAttackSS03(t *testing.T) {
 	}
 	if reached.Load() != 2 {
 		t.Errorf("reached %d times", reached.Load())
+	}
+}
+
+// ATTACKS SS-02: whatever it is called, and however its address is written, what is inward
+// is not reached. All names are here where an attacker's name server says they are.
+func TestAttackSS02(t *testing.T) {
+	var reached atomic.Int64
+	target := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer target.Close()
+	_, port, err := net.SplitHostPort(target.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names(t, "127.0.0.1")
+	o := newOutbound(nil)
+	for _, host := range []string{"localhost", "localhost.", "LOCALHOST", "a.localhost", "metadata.google.internal", "public.example", "public.example.", "127.1", "2130706433",
+		"0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "①②⑦.⓪.⓪.①", "[::ffff:7f00:1]", "[::ffff:127.0.0.1]"} {
+		if _, err := o.post(t.Context(), "http://"+host+":"+port, ""); err == nil {
+			t.Errorf("%s was asked", host)
+		}
+	}
+	for _, host := range []string{"metadata.google.internal", "public.example"} { // which resolve, or this shows nothing
+		if _, err := o.post(t.Context(), "http://"+host+":"+port, ""); !errors.Is(err, errInward) {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if reached.Load() != 0 {
+		t.Errorf("reached %d times", reached.Load())
+	}
+}
+
+// ATTACKS SS-05, BR-08: what can be registered is https, and nothing of it is a password.
+func TestRegisteredURLs(t *testing.T) {
+	for uri, good := range map[string]bool{"https://a.example/x": true, "http://a.example/x": false, "javascript:alert(1)": false, "data:text/html,x": false, "file:///etc/passwd": false,
+		"gopher://a.example/x": false, "ftp://a.example/x": false, "unix:///run/docker.sock": false, "https://user:secret@a.example/x": false, "https://user@a.example/x": false,
+		"https:///x": false, "//a.example/x": false, "https://a.example/\u202ex": false, "https://a.example/<b>\n": false} {
+		for key, register := range map[string]func(c *Client){
+			"policy_uri": func(c *Client) { c.PolicyURI = uri }, "tos_uri": func(c *Client) { c.TosURI = uri },
+			"backchannel_logout_uri": func(c *Client) { c.BackchannelLogoutURI = uri }, "frontchannel_logout_uri": func(c *Client) { c.FrontchannelLogoutURI = uri },
+		} {
+			config := browserConfig()
+			register(&config.Clients[0])
+			problems := slices.DeleteFunc(config.Check(), func(p Problem) bool { return !strings.HasSuffix(p.Key, "."+key) })
+			if (len(problems) == 0) != good {
+				t.Errorf("%s %q: %v", key, uri, problems)
+			}
+		}
+	}
+	// What is shown of a client is text of a length, in one direction.
+	for name, want := range map[string]string{"Shop": "Shop", " Shop\u202egro.live": "Shopgro.live", "\u2066a\u2069\u200b\ufeff\x1b[31m\n": "a[31m", "\u202e": "",
+		strings.Repeat("x", 10<<10): strings.Repeat("x", maxShownName-1) + "…", "a\xffb": "ab"} {
+		if got := shownName(name); got != want {
+			t.Errorf("%.40q is shown as %q", name, got)
+		}
 	}
 }
 

@@ -121,7 +121,7 @@ func TestRefusalsAreKeptBack(t *testing.T) {
 	})
 }
 
-// ATTACKS HT-06: who sends slowly holds no place; nor does a body that never ends or
+// ATTACKS HT-01, HT-02, HT-06: who sends slowly holds no place; nor does a body that never ends or
 // ends badly.
 func TestSlowBodiesHoldNoPlace(t *testing.T) {
 	s := insideServer(t, nil, keys.MasterKey{})
@@ -146,6 +146,8 @@ func TestSlowBodiesHoldNoPlace(t *testing.T) {
 	}{
 		"cut off":   {io.MultiReader(strings.NewReader(clientCredentials), &received{err: errors.New("reset")}), 400},
 		"endless":   {io.MultiReader(strings.NewReader(clientCredentials+"&x="), endless{}), 413},
+		"10 MB":     {strings.NewReader(clientCredentials + "&x=" + strings.Repeat("a", 10<<20)), 413},
+		"million &": {strings.NewReader(clientCredentials + strings.Repeat("&", 1_000_000)), 413},
 		"too large": {strings.NewReader(clientCredentials + "&x=" + strings.Repeat("a", maxBody)), 413},
 	} {
 		w := httptest.NewRecorder()

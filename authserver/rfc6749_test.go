@@ -1,10 +1,14 @@
 package authserver_test
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"authserver/authserver/authservertest"
 )
@@ -94,6 +98,8 @@ func TestTokenRefusals(t *testing.T) {
 		{"empty grant_type", service, form("grant_type", ""), 400, "invalid_request"},
 		{"unknown grant_type", service, form("grant_type", "implicit"), 400, "unsupported_grant_type"},
 		{"grant not allowed", web, cc(), 400, "unauthorized_client"},
+		{"code not allowed", service, form("grant_type", "authorization_code", "code", "x"), 400, "unauthorized_client"},
+		{"refresh not allowed", service, form("grant_type", "refresh_token", "refresh_token", refreshToken), 400, "unauthorized_client"},
 		{"password not allowed", service, form("grant_type", "password", "username", "alice", "password", "wonderland"), 400, "unauthorized_client"},
 		{"scope not allowed", service, cc("scope", "admin"), 400, "invalid_scope"},
 		{"user scope for a client", service, cc("scope", "roles"), 400, "invalid_scope"},
@@ -130,7 +136,8 @@ func manyParameters() url.Values {
 	return values
 }
 
-// OAuth 2.1 §3.2 and ATTACKS HT-01 to HT-13: the form of a request.
+// OAuth 2.1 §3.2 and ATTACKS HT-01 to HT-13: the form of a request. Larger bodies:
+// TestSlowBodiesHoldNoPlace.
 func TestRequestForm(t *testing.T) {
 	s := authservertest.New(t, authservertest.Options{})
 	request := func(method, path, contentType, body string) answer {
@@ -161,18 +168,44 @@ func TestRequestForm(t *testing.T) {
 		{"bad escape", "POST", "/token", formType, good + "&code=%zz", 400},
 		{"semicolon", "POST", "/token", formType, good + ";x=1", 400},
 		{"not UTF-8", "POST", "/token", formType, good + "&x=%ff", 400},
-		{"too large", "POST", "/token", formType, good + "&x=" + strings.Repeat("a", 64<<10), 413},
+		{"as large as may be", "POST", "/token", formType, good + "&x=" + strings.Repeat("a", 64<<10-len(good)-3), 200},
+		{"a byte too large", "POST", "/token", formType, good + "&x=" + strings.Repeat("a", 64<<10-len(good)-2), 413},
+		{"10,001 parameters", "POST", "/token", formType, good + strings.Repeat("&a=", 10_000), 400},
+		{"as many & as fit", "POST", "/token", formType, good + strings.Repeat("&", 60_000), 400},
+		{"a query beside the body", "POST", "/token?scope=nonsense&grant_type=password", formType, good, 200},
+		{"NUL", "POST", "/token", formType, good + "&x=%00", 400},
+		{"a bad pair before good ones", "POST", "/token", formType, "code=%zz&x=1&" + good, 400},
 		{"double slash", "POST", "//token", formType, good, 404},
 		{"trailing slash", "POST", "/token/", formType, good, 404},
 		{"dot segments", "POST", "/a/../token", formType, good, 404},
 		{"encoded path", "POST", "/%74oken", formType, good, 404},
 		{"upper case", "POST", "/TOKEN", formType, good, 404},
 		{"matrix parameter", "POST", "/token;x=1", formType, good, 404},
+		{"a matrix as a directory", "POST", "/;a/token", formType, good, 404},
 		{"metrics are not public", "GET", "/metrics", "", "", 404},
 	} {
 		if a := request(test.method, test.path, test.contentType, test.body); a.status != test.status {
 			t.Errorf("%s: %d %s, want %d", test.name, a.status, a.raw, test.status)
 		}
+	}
+	// HT-04: each of them alone is ignored, or asked for in vain.
+	for _, name := range []string{"grant_type", "code", "refresh_token", "client_id", "scope", "redirect_uri", "code_verifier", "client_assertion", "unknown"} {
+		twice := good + "&" + name + "=a&" + name + "=a"
+		if a := request("POST", "/token", formType, twice); a.status != 400 || a.text("error_description") != "a parameter is given more than once" {
+			t.Errorf("%s twice: %d %s", name, a.status, a.raw)
+		}
+	}
+	// HT-01: a length that is a lie. What is promised and does not come is not a request.
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.Issuer, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	connection.SetDeadline(time.Now().Add(time.Minute))
+	fmt.Fprintf(connection, "POST /token HTTP/1.1\r\nHost: localhost\r\nAuthorization: %s\r\nContent-Type: %s\r\nContent-Length: 1000\r\n\r\n%s", basic(service), formType, good)
+	connection.(*net.TCPConn).CloseWrite()
+	if said, err := io.ReadAll(connection); err != nil || !strings.HasPrefix(string(said), "HTTP/1.1 400") {
+		t.Errorf("a body that is shorter than it says: %q, %v", said, err)
 	}
 	if a := request("GET", "/token", "", ""); a.header.Get("Allow") != "OPTIONS, POST" {
 		t.Errorf("Allow is %q", a.header.Get("Allow"))

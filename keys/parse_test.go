@@ -38,6 +38,7 @@ func TestParsePrivateKey(t *testing.T) {
 		return string(must[[]byte](t)(json.Marshal(jose.JSONWebKey{Key: key, Use: use})))
 	}
 	ecDER, err := x509.MarshalECPrivateKey(ec.(*ecdsa.PrivateKey))
+	public, err3 := x509.MarshalPKIXPublicKey(ec.Public())
 	encrypted, err2 := pkcs8.MarshalPrivateKey(ec, []byte("open sesame"), nil)
 	secret := block("ENCRYPTED PRIVATE KEY", encrypted, err2)
 	phrase := func(text string) func() ([]byte, error) { return func() ([]byte, error) { return []byte(text), nil } }
@@ -59,6 +60,7 @@ func TestParsePrivateKey(t *testing.T) {
 		"wrong":          {secret, phrase("open simsim"), nil},
 		"empty phrase":   {secret, phrase(""), nil},
 		"old PEM":        {strings.Replace(of8(ec), "-\n", "-\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1), phrase("x"), nil},
+		"public PEM":     {block("PUBLIC KEY", public, err3), nil, nil},
 		"public JWK":     {ofJWK(ec.Public(), ""), nil, nil},
 		"JWK for enc":    {ofJWK(ec, "enc"), nil, nil},
 		"symmetric JWK":  {ofJWK([]byte("0123456789abcdef"), ""), nil, nil},

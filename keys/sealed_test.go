@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -206,6 +207,52 @@ func TestImpossibleSetIsRefused(t *testing.T) {
 	refused(t, c, "not what was written")
 	store.value = make([]byte, maxSetBytes+1)
 	refused(t, c, "at most")
+}
+
+// FT-47: what is put in its place while the server runs is not taken either: it signs no
+// longer than its lease, the keys are served on, nothing is stored over it, and the log
+// says so. When what was there is back, it goes on.
+func TestImpossibleSetWhileRunning(t *testing.T) {
+	for name, change := range map[string]func(store *memory, c Config){
+		"two active keys": func(_ *memory, c Config) { edit(t, c, func(s *set) { s.Rings[0].Keys[1].State = active }) },
+		"a later format": func(store *memory, _ Config) {
+			store.set(func() {
+				store.value, store.version = bytes.Replace(store.value, []byte(`"format":2`), []byte(`"format":3`), 1), store.version+1
+			})
+		},
+		"damage": func(store *memory, _ Config) {
+			store.set(func() { store.value, store.version = []byte("{"), store.version+1 })
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store, log := new(memory), new(bytes.Buffer)
+			c := testConfig(t, store, es256)
+			c.Logger = slog.New(slog.NewTextHandler(log, nil))
+			m := open(t, c)
+			stop := run(t, m)
+			time.Sleep(time.Minute)
+			must[string](t)(m.Sign(es256, "at+jwt", nil))
+			good, version, served := bytes.Clone(store.value), store.version, m.JWKS().ETag
+			change(store, c)
+			bad := bytes.Clone(store.value)
+			time.Sleep(c.withDefaults().Lease + 3*time.Second)
+			if _, err := m.Sign(es256, "at+jwt", nil); !errors.Is(err, ErrLease) {
+				t.Errorf("%s: it signs: %v", name, err)
+			}
+			if m.JWKS().ETag != served || !bytes.Equal(store.value, bad) {
+				t.Errorf("%s: other keys are served, or it was stored over", name)
+			}
+			store.set(func() { store.value, store.version = good, version })
+			time.Sleep(3 * time.Second)
+			if _, err := m.Sign(es256, "at+jwt", nil); err != nil {
+				t.Errorf("%s: when it is as it was: %v", name, err)
+			}
+			stop()
+			if !strings.Contains(log.String(), "level=ERROR") && !strings.Contains(log.String(), "level=WARN") {
+				t.Errorf("%s: the log is silent:\n%s", name, log)
+			}
+		})
+	}
 }
 
 func TestParseMasterKey(t *testing.T) {

@@ -76,6 +76,11 @@ func TestRedisInTrouble(t *testing.T) {
 					t.Errorf("%s: %d, Retry-After %q", path, status, after)
 				}
 			}
+			if test.answer == "OOM" || test.answer == "MISCONF" { // it can be read (FT-14)
+				if status, _ := asked(t, base, "/introspect", token); status != 200 {
+					t.Errorf("introspection: %d", status)
+				}
+			}
 			for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration", "/healthz"} {
 				if status := statusOf(t, base+path); status != 200 {
 					t.Errorf("%s: %d", path, status)

@@ -21,6 +21,7 @@ type certificate struct {
 	current *tls.Certificate
 	state   [2]fileState
 	checked time.Time
+	warned  time.Time // when the log said last that it has expired
 }
 
 // config is RFC 9325 (BCP 195): TLS 1.2 with the suites of §4.2, which are forward secret
@@ -53,6 +54,7 @@ func newCertificate(files tlsConfig, log *slog.Logger) (*certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
+	c.warn()
 	return c, nil
 }
 
@@ -72,8 +74,25 @@ func (c *certificate) load(state [2]fileState) error {
 	if err != nil {
 		return err
 	}
+	if c.current != nil && expired(&pair) {
+		return fmt.Errorf("the new certificate expired at %s", pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
 	c.current, c.state, c.checked = &pair, state, time.Now()
 	return nil
+}
+
+func expired(pair *tls.Certificate) bool { return time.Now().After(pair.Leaf.NotAfter) }
+
+const expiredEvery = time.Hour // that the log says so
+
+// warn says that clients refuse the certificate, of which the server notices nothing else.
+func (c *certificate) warn() {
+	if !expired(c.current) || time.Since(c.warned) < expiredEvery {
+		return
+	}
+	c.warned = time.Now()
+	c.log.Error("the TLS certificate has expired, and clients refuse it: replace its files, no restart is needed", "event", "certificate",
+		"file", c.files.CertFile, "expired", c.current.Leaf.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // get is tls.Config.GetCertificate.
@@ -93,5 +112,6 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if err != nil {
 		c.log.Error("the TLS certificate could not be reloaded; the old one stays", "event", "certificate", "file", c.files.CertFile, "error", err.Error())
 	}
+	c.warn()
 	return c.current, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"os"
@@ -23,11 +25,16 @@ import (
 // writeCertificate writes a self-signed pair for localhost with a serial number.
 func writeCertificate(t *testing.T, directory string, serial int64) {
 	t.Helper()
+	writeCertificateUntil(t, directory, serial, time.Now().Add(time.Hour))
+}
+
+func writeCertificateUntil(t *testing.T, directory string, serial int64, until time.Time) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, NotAfter: until}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +52,8 @@ func writeCertificate(t *testing.T, directory string, serial int64) {
 	}
 }
 
-// A new certificate is used without a restart; a broken one leaves the old in place.
+// ATTACKS FT-53: a new certificate is used without a restart; one that is broken, that has
+// expired or whose key is another leaves the old in place, and the log says why.
 func TestTLSReload(t *testing.T) {
 	directory, port := t.TempDir(), freePort(t)
 	writeCertificate(t, directory, 1)
@@ -76,6 +84,24 @@ func TestTLSReload(t *testing.T) {
 	wait("the broken pair was not noticed", func() bool { return serial() == 1 && strings.Contains(p.text(), "could not be reloaded") })
 	writeCertificate(t, directory, 2)
 	wait("the new certificate is not used", func() bool { return serial() == 2 })
+	writeCertificateUntil(t, directory, 3, time.Now().Add(-time.Minute))
+	wait("the expired pair was not noticed", func() bool { return serial() == 2 && strings.Contains(p.text(), "the new certificate expired at") })
+	other := t.TempDir()
+	writeCertificate(t, other, 4)
+	if err := os.Rename(filepath.Join(other, "tls.crt"), filepath.Join(directory, "tls.crt")); err != nil { // beside the key of the third
+		t.Fatal(err)
+	}
+	wait("the pair that is none was not noticed", func() bool { return serial() == 2 && strings.Contains(p.text(), "private key does not match") })
+	if strings.Contains(p.text(), "has expired, and clients refuse it") {
+		t.Error("the log calls a certificate expired that is not")
+	}
+	late := t.TempDir()
+	writeCertificateUntil(t, late, 5, time.Now().Add(-time.Minute))
+	var log bytes.Buffer
+	if _, err := newCertificate(tlsConfig{CertFile: filepath.Join(late, "tls.crt"), KeyFile: filepath.Join(late, "tls.key")}, slog.New(slog.NewTextHandler(&log, nil))); err != nil ||
+		strings.Count(log.String(), "has expired, and clients refuse it") != 1 {
+		t.Errorf("at the start: %v, the log says %q", err, log.String())
+	}
 	fails(t, t.TempDir(), append(on(freePort(t)), "AUTHSERVER_ISSUER=https://localhost", "AUTHSERVER_TLS_CERT_FILE=/nowhere", "AUTHSERVER_TLS_KEY_FILE=/nowhere"), "cert_file holds the certificate", "serve")
 }
 

@@ -78,8 +78,13 @@ func Open(path string) (*Store, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, InitialMmapSize: int(mapped),
 		OpenFile: func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
-			file, err = os.OpenFile(name, flag, mode)
-			return file, err
+			if file, err = os.OpenFile(name, flag, mode); err != nil {
+				return nil, err
+			}
+			if err := whole(file); err != nil {
+				return nil, errors.Join(err, file.Close())
+			}
+			return file, nil
 		},
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {

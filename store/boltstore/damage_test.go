@@ -1,9 +1,12 @@
 package boltstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,4 +114,72 @@ func TestReadingDamage(t *testing.T) {
 	if n, err := s.Add(ctx, "damaged", 1, time.Hour); n != 1 || err != nil {
 		t.Errorf("Add: %d, %v", n, err)
 	}
+}
+
+// ATTACKS FT-30: a file that has lost its end, or its beginning, or that a later format of
+// the file wrote, is refused; not read as if less had been in it, nor with a crash.
+func TestDamagedFile(t *testing.T) {
+	ctx, directory := t.Context(), t.TempDir()
+	path := filepath.Join(directory, "store.db")
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const revocations = 100
+	for i := range revocations {
+		if err := s.Create(ctx, fmt.Sprint("revoked/", i), make([]byte, 4000), store.Forever); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var used int64
+	if err := s.db.View(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		says    string
+	}{
+		"all that is used":      {good[:used], ""},
+		"without its last page": {good[:used-4096], "cut short"},
+		"half of it":            {good[:used/2], "cut short"},
+		"its first three pages": {good[:3*4096], "cut short"},
+		"a page":                {good[:4096], "too small"},
+		"a part of a page":      {good[:100], "invalid"},
+		"without its beginning": {append(make([]byte, 8192), good[8192:]...), "invalid"},
+		"a later format":        {laterFormat(good), "version"},
+	} {
+		file := filepath.Join(directory, "damaged.db")
+		if err := os.WriteFile(file, c.content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(file)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want that it is %q", name, err, c.says)
+		}
+		if err != nil {
+			continue
+		}
+		for i := range revocations {
+			if found, err := s.Get(ctx, fmt.Sprint("revoked/", i)); err != nil || !found[0].Exists() {
+				t.Errorf("%s: record %d: %v", name, i, err)
+			}
+		}
+		s.Close()
+	}
+}
+
+// laterFormat is the file with the version of its format one higher, in both of its meta pages.
+func laterFormat(whole []byte) []byte {
+	later := bytes.Clone(whole)
+	for page := range 2 {
+		later[page*4096+16+4]++
+	}
+	return later
 }

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,7 +25,7 @@ func TestContractOnReplicatedCluster(t *testing.T) {
 // acknowledged is there, and nobody's own work is taken for somebody else's.
 func TestClusterReshardsAndLosesAPrimary(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t, 1, durable...)
+	cluster := redistest.StartCluster(t, 1, append([]string{"--cluster-require-full-coverage", "no"}, durable...)...)
 	plain, replicated := open(t, cluster.URL()), openReplicated(t, cluster.URL(), 10*time.Second)
 	ctx := t.Context()
 	var all sync.WaitGroup
@@ -86,7 +87,31 @@ func TestClusterReshardsAndLosesAPrimary(t *testing.T) {
 			acknowledged[n] = record.Version
 		}
 	}
+	elsewhere := ""
+	for n := 0; elsewhere == ""; n++ { // of the second server, which stays
+		key := fmt.Sprint("elsewhere ", n)
+		if slot := node.ClusterKeySlot(ctx, "authserver:r:"+key).Val(); slot > 6000 && slot < 10000 {
+			elsewhere = key
+		}
+	}
+	if err := plain.Create(ctx, elsewhere, nil, store.Forever); err != nil {
+		t.Fatal(err)
+	}
 	cluster.Servers[2].Kill()
+	others, version := 0, uint64(1)
+	await(t, keys[0]+" cannot be read, or what is elsewhere not written", func() bool {
+		record, err := plain.Swap(ctx, elsewhere, version, nil, store.Forever)
+		if err == nil {
+			others++
+		}
+		if err == nil || errors.Is(err, store.ErrConflict) { // or our own, that nobody answered
+			version = record.Version
+		} else if strings.Contains(err.Error(), "CLUSTERDOWN") {
+			t.Errorf("what is on another server cannot be written: %v", err)
+		}
+		_, err = plain.Get(ctx, keys[0])
+		return err == nil && others > 0
+	})
 	for n, key := range keys {
 		for _, s := range []store.Store{plain, replicated} {
 			var found []store.Record
