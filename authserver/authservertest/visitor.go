@@ -39,6 +39,16 @@ func NewVisitor(t testing.TB) *Visitor {
 	return v
 }
 
+// Cookies returns what the visitor's browser would send to an address.
+func (v *Visitor) Cookies(t testing.TB, address string) []*http.Cookie {
+	t.Helper()
+	to, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.client.Jar.Cookies(to)
+}
+
 // Visit asks for a page and goes on, through sign-in, consent and forms that submit
 // themselves, until a page has no form that it knows. It returns that page.
 func (v *Visitor) Visit(t testing.TB, address string) (body string, at *url.URL) {
