@@ -9,6 +9,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/internal/timetest"
 )
 
 // Of any number who add one username at once, one does, and nothing is left of the others.
@@ -83,7 +84,7 @@ func TestAdminConfigured(t *testing.T) {
 	if try(authservertest.Password) != 400 {
 		t.Error("the configured password still counts")
 	}
-	eventually(t, func() error {
+	timetest.AwaitNil(t, func() error {
 		if status := try("looking-glass"); status != 200 {
 			return fmt.Errorf("the new password: %d", status)
 		}
@@ -94,7 +95,7 @@ func TestAdminConfigured(t *testing.T) {
 		if status, code := o.call(t, path, alice, &info); status != 200 || info.Disabled != (want == 400) {
 			t.Errorf("%s: %d %s %+v", path, status, code, info)
 		}
-		eventually(t, func() error {
+		timetest.AwaitNil(t, func() error {
 			if status := try("looking-glass"); status != want {
 				return fmt.Errorf("after %s: %d", path, status)
 			}
@@ -121,7 +122,7 @@ func TestAdminClientSecrets(t *testing.T) {
 	}
 	request := authserver.ClientSecretRequest{ClientRef: authserver.ClientRef{ClientID: "shop"}, Overlap: 3600}
 	o.call(t, "/client/secret", request, &second)
-	eventually(t, func() error {
+	timetest.AwaitNil(t, func() error {
 		if own(first.ClientSecret) != 200 || own(second.ClientSecret) != 200 {
 			return fmt.Errorf("while secrets overlap, one of them does not work")
 		}
@@ -132,7 +133,7 @@ func TestAdminClientSecrets(t *testing.T) {
 	}
 	request.Overlap = 0
 	o.call(t, "/client/secret", request, &second)
-	eventually(t, func() error {
+	timetest.AwaitNil(t, func() error {
 		if own(first.ClientSecret) != 401 || own(second.ClientSecret) != 200 {
 			return fmt.Errorf("without an overlap, an old secret works or the new one does not")
 		}

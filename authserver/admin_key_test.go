@@ -13,6 +13,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/internal/timetest"
 	"authserver/keys"
 	"authserver/verifier"
 )
@@ -40,7 +41,7 @@ func TestAdminKeyRevoke(t *testing.T) {
 			t.Errorf("%d events, %v", len(events), err)
 		}
 	}
-	eventually(t, func() error { // the other instance reads the key set
+	timetest.AwaitNil(t, func() error { // the other instance reads the key set
 		if introspect(t, o.Server, web, access).body["active"] != false {
 			return fmt.Errorf("a token of a revoked key is active")
 		}

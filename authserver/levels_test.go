@@ -10,6 +10,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/internal/timetest"
 )
 
 // instances are two servers on one store. What one of them ends, the other refuses.
@@ -154,7 +155,7 @@ func TestLevelsOfRevocation(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, func() error {
+			timetest.AwaitNil(t, func() error {
 				if found := dead(t, s, tokens); !slices.Equal(found, test.dead) {
 					return fmt.Errorf("dead are %v, want %v", found, test.dead)
 				}
@@ -172,18 +173,6 @@ func TestLevelsOfRevocation(t *testing.T) {
 	}
 }
 
-// eventually repeats a check for as long as another instance may believe what it knew.
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Error(err)
-}
-
 // After a kill, those who still may get new tokens do.
 func TestAfterKill(t *testing.T) {
 	s, server := instances(t, nil)
@@ -196,7 +185,7 @@ func TestAfterKill(t *testing.T) {
 		if err := authserver.Kills[level](server, t.Context(), id, "test"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() error {
+		timetest.AwaitNil(t, func() error {
 			a := post(t, s.Issuer+"/token", web, form("grant_type", "password", "username", "alice", "password", authservertest.Password))
 			if a.status != http.StatusOK {
 				return fmt.Errorf("signing in after the end of the %s: %s", level, a.raw)
@@ -217,7 +206,7 @@ func TestDisabledInStore(t *testing.T) {
 	s, server := instances(t, nil)
 	tokens, _ := family(t, s, server)
 	putShop(t, s, true)
-	eventually(t, func() error {
+	timetest.AwaitNil(t, func() error {
 		a := post(t, s.Issuer+"/token", shop, form("grant_type", "client_credentials"))
 		if a.status != 401 || a.text("error") != "invalid_client" {
 			return fmt.Errorf("a disabled client gets %d %s", a.status, a.raw)
@@ -231,7 +220,7 @@ func TestDisabledInStore(t *testing.T) {
 		t.Error("a grant was made for a disabled client")
 	}
 	putShop(t, s, false)
-	eventually(t, func() error {
+	timetest.AwaitNil(t, func() error {
 		a := post(t, s.Issuer+"/token", shop, form("grant_type", "refresh_token", "refresh_token", tokens["shop"].refresh))
 		if a.status != http.StatusOK {
 			return fmt.Errorf("an enabled client gets %d %s", a.status, a.raw)

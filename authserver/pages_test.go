@@ -11,6 +11,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/internal/timetest"
 	"authserver/store"
 )
 
@@ -278,7 +279,7 @@ func TestDisabledInTheMiddle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	timetest.AwaitNil(t, func() error {
 		if page := v.submit(consent, "allow", "decision", "allow"); page.status != 200 || !strings.Contains(page.text(), "Sign in") {
 			return errors.New(page.text())
 		}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/redisstore"
 
@@ -115,15 +116,6 @@ func hurried(s *Server) *Server {
 	return s
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // operatorContext is that of a call at the admin socket.
 func operatorContext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, peerKey{}, namedPeer{adminPeer: adminPeer{UID: os.Geteuid()}})
@@ -167,7 +159,7 @@ func TestSecurityEventToken(t *testing.T) {
 	if err := s.logOut(t.Context(), started, reasonSignedOut); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "told of the session", func() bool { return len(r.took()) == 1 })
+	timetest.Await(t, "told of the session", func() bool { return len(r.took()) == 1 })
 	sent := r.requests()[0]
 	method, raw, _ := strings.Cut(sent, " /events ")
 	r.mu.Lock()
@@ -210,7 +202,7 @@ func TestSecurityEventToken(t *testing.T) {
 	if err := s.endSubject(operatorContext(t.Context()), "alice-1", "laptop stolen"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "told of the user", func() bool { return len(r.took()) == 2 })
+	timetest.Await(t, "told of the user", func() bool { return len(r.took()) == 2 })
 	var found []string
 	for _, claims := range r.took()[1:] {
 		event := claims["events"].(map[string]any)[eventTypePrefix+sessionRevoked].(map[string]any)
@@ -253,7 +245,7 @@ func TestCredentialChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		isBob := func(claims map[string]any) bool { return claims["sub_id"].(map[string]any)["sub"] == "bob-1" }
-		eventually(t, "told of "+want, func() bool {
+		timetest.Await(t, "told of "+want, func() bool {
 			record, _, err := s.outbox.records.Get(t.Context(), "r0")
 			return err == nil && len(unsettled(t, s, record)) == 0
 		})
@@ -410,13 +402,13 @@ func TestRefusedEvents(t *testing.T) {
 		if err := s.endSession(t.Context(), "alice-1", fmt.Sprint("other", i), "test"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "others are told of", func() bool {
+		timetest.Await(t, "others are told of", func() bool {
 			return slices.ContainsFunc(r.took(), func(claims map[string]any) bool {
 				return sidOf(claims) == fmt.Sprint("other", i)
 			})
 		})
 	}
-	eventually(t, "all is settled", func() bool {
+	timetest.Await(t, "all is settled", func() bool {
 		record, _, err := s.outbox.records.Get(t.Context(), "r0")
 		return err == nil && len(unsettled(t, s, record)) == 0
 	})
@@ -467,12 +459,12 @@ func TestOutboxPosition(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the others are told of", func() bool { return len(r.took()) == 2 })
+	timetest.Await(t, "the others are told of", func() bool { return len(r.took()) == 2 })
 	_, told, err := s.outbox.records.Get(t.Context(), "r0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the record is moved since", func() bool {
+	timetest.Await(t, "the record is moved since", func() bool {
 		_, stored, err := s.outbox.records.Get(t.Context(), "r0")
 		return err == nil && stored.Version > told.Version+1
 	})
@@ -484,7 +476,7 @@ func TestOutboxPosition(t *testing.T) {
 	r.answers(nil)
 	next := hurried(browserServerWith(t, s, tells(r)))
 	runUntilCleanup(t, next.Run)
-	eventually(t, "the first is told of", func() bool {
+	timetest.Await(t, "the first is told of", func() bool {
 		return slices.ContainsFunc(r.took(), func(claims map[string]any) bool { return sidOf(claims) == "first" })
 	})
 }
@@ -501,7 +493,7 @@ func TestOutboxIsHeld(t *testing.T) {
 		}
 		return stored.Version
 	}
-	eventually(t, "the record is held", func() bool { return version() > 1 })
+	timetest.Await(t, "the record is held", func() bool { return version() > 1 })
 	other := hurried(browserServerWith(t, s, tells(r)))
 	other.outbox.renewEvery, other.outbox.lapse = time.Millisecond, time.Minute
 	held := make(chan *delivery, 1)
@@ -509,13 +501,13 @@ func TestOutboxIsHeld(t *testing.T) {
 	defer cancel()
 	go func() { held <- other.outbox.hold(ctx, &other.outbox.receivers[0]) }()
 	seen := version()
-	eventually(t, "the holder moves it", func() bool { return version() >= seen+5 })
+	timetest.Await(t, "the holder moves it", func() bool { return version() >= seen+5 })
 	record, _, err := s.outbox.records.Get(t.Context(), "r0")
 	if err != nil || record.Holder != s.outbox.instance || len(held) > 0 {
 		t.Errorf("it was taken from its holder, who is alive: %v", err)
 	}
 	stop()
-	eventually(t, "it is taken when it was given back", func() bool { return len(held) > 0 })
+	timetest.Await(t, "it is taken when it was given back", func() bool { return len(held) > 0 })
 }
 
 // A receiver that hangs delays no request and no other receiver.
@@ -531,7 +523,7 @@ func TestHangingReceiver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the other is told", func() bool { return len(other.took()) == 20 })
+	timetest.Await(t, "the other is told", func() bool { return len(other.took()) == 20 })
 	if len(hanging.took()) != 0 {
 		t.Error("it does not hang")
 	}
@@ -561,9 +553,9 @@ func TestOutboxBounds(t *testing.T) {
 		put(at(fmt.Sprint(i), time.Minute))
 	}
 	runUntilCleanup(t, s.Run)
-	eventually(t, "what is too much is dropped", func() bool { return counted(t, registry, "r0", "too_many") == 30 })
+	timetest.Await(t, "what is too much is dropped", func() bool { return counted(t, registry, "r0", "too_many") == 30 })
 	r.answers(nil)
-	eventually(t, "the rest is delivered", func() bool { return len(r.took()) >= 20 })
+	timetest.Await(t, "the rest is delivered", func() bool { return len(r.took()) >= 20 })
 	for _, claims := range r.took() {
 		if id := sidOf(claims); len(id) != 2 || id < "30" {
 			t.Errorf("delivered %s", id)
@@ -607,7 +599,7 @@ func TestOutboxOfTwoInstances(t *testing.T) {
 	}
 	all := func(what string) {
 		t.Helper()
-		eventually(t, what, func() bool { return len(distinct(r.took(), "txn")) == ended })
+		timetest.Await(t, what, func() bool { return len(distinct(r.took(), "txn")) == ended })
 	}
 	holder := func() *Server {
 		t.Helper()
@@ -663,8 +655,8 @@ func TestOutboxOfTwoInstances(t *testing.T) {
 	// Redis restarts without its data: what happens from then on is told.
 	redis.Kill()
 	redis.Restart()
-	eventually(t, "Redis is back", func() bool { return third.endSession(t.Context(), "alice-1", "after", "test") == nil })
-	eventually(t, "told of what ends after a restart", func() bool {
+	timetest.Await(t, "Redis is back", func() bool { return third.endSession(t.Context(), "alice-1", "after", "test") == nil })
+	timetest.Await(t, "told of what ends after a restart", func() bool {
 		return slices.ContainsFunc(r.took(), func(claims map[string]any) bool { return sidOf(claims) == "after" })
 	})
 }

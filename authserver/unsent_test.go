@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/timetest"
 	"authserver/keys"
 )
 
@@ -63,7 +64,7 @@ func TestNothingIsSpentUnsigned(t *testing.T) {
 		}
 	}
 
-	eventually(t, "a key", func() bool { return b.server.keys.Ready("ES256") == nil })
+	timetest.Await(t, "a key", func() bool { return b.server.keys.Ready("ES256") == nil })
 	code := b.code()
 	twiceInVain("a code", func() tokenAnswer { return b.exchange("web", code) })
 	first := b.exchange("web", code)

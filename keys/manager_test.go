@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"authserver/internal/timetest"
+
 	"github.com/go-jose/go-jose/v4"
 )
 
@@ -83,7 +85,7 @@ func TestSlowKeyIsMadeInTheBackground(t *testing.T) {
 	}
 	must[string](t)(m.Sign(es256, "at+jwt", nil))
 	stop := run(t, m)
-	waitFor(t, "both RS256 keys", func() bool {
+	timetest.Await(t, "both RS256 keys", func() bool {
 		kids := m.kids(rs256)
 		return !slices.Contains(append(kids[active], kids[pending]...), "")
 	})
@@ -550,7 +552,7 @@ func TestSignWhileRotating(t *testing.T) {
 func TestRunOnlyOnce(t *testing.T) {
 	m := open(t, testConfig(t, new(memory), es256))
 	run(t, m)
-	waitFor(t, "Run", m.running.Load)
+	timetest.Await(t, "Run", m.running.Load)
 	if err := m.Run(t.Context()); err == nil {
 		t.Error("it ran twice")
 	}

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"log/slog"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 )
 
 // memory is a Store in memory, whose calls can be made to fail.
@@ -182,14 +180,4 @@ func (m *Manager) kids(ring string) map[state][]string {
 		}
 	}
 	return kids
-}
-
-// waitFor waits for what another goroutine brings about.
-func waitFor(t testing.TB, what string, reached func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !reached(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(fmt.Sprint("waited in vain for ", what))
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/timetest"
 	"authserver/verifier"
 	"authserver/verifier/verifiertest"
 )
@@ -27,11 +28,10 @@ func reasonOf(t *testing.T, v *verifier.Verifier, token string) verifier.Reason 
 // now and then until the next heartbeat is read.
 func settledReason(t *testing.T, v *verifier.Verifier, token string) (reason verifier.Reason) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if reason = reasonOf(t, v, token); reason != verifier.RevocationsUnavailable {
-			break
-		}
-	}
+	timetest.Until(func() bool {
+		reason = reasonOf(t, v, token)
+		return reason != verifier.RevocationsUnavailable
+	})
 	return reason
 }
 
@@ -39,12 +39,9 @@ func settledReason(t *testing.T, v *verifier.Verifier, token string) (reason ver
 func eventually(t *testing.T, v *verifier.Verifier, token string, want verifier.Reason) {
 	t.Helper()
 	var got verifier.Reason
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if got = reasonOf(t, v, token); got == want {
-			return
-		}
+	if !timetest.Until(func() bool { got = reasonOf(t, v, token); return got == want }) {
+		t.Fatalf("the token is still refused for %q, want %q", got, want)
 	}
-	t.Fatalf("the token is still refused for %q, want %q", got, want)
 }
 
 // A revocation at each level ends the tokens that it is about and no others,

@@ -3,19 +3,9 @@ package verifier
 import (
 	"testing"
 	"time"
-	"unsafe"
-)
 
-// asAfterSleep returns t as a machine reads it that slept for d before: the monotonic
-// clock stood still.
-func asAfterSleep(t time.Time, d time.Duration) time.Time {
-	(*struct {
-		wall      uint64
-		monotonic int64
-		location  *time.Location
-	})(unsafe.Pointer(&t)).monotonic -= int64(d)
-	return t
-}
+	"authserver/internal/timetest"
+)
 
 // Keys are a day older after a day of sleep, and are fetched then; a clock that is set
 // back makes none younger.
@@ -23,11 +13,11 @@ func TestSleep(t *testing.T) { // in no bubble, where time has no monotonic cloc
 	keys := newKeySet(newSource(Config{}))
 	now := time.Now()
 	keys.current.Store(&fetched{at: now, fresh: time.Minute})
-	woken := asAfterSleep(now.Add(keepThrough+time.Hour), keepThrough+time.Hour)
+	woken := timetest.AfterSleep(now.Add(keepThrough+time.Hour), keepThrough+time.Hour)
 	if woken.Sub(now) != 0 || woken.Round(0).Sub(now.Round(0)) != keepThrough+time.Hour {
 		t.Fatal("time.Time is not laid out as this test has it")
 	}
-	if !keys.usable(now) || !keys.usable(asAfterSleep(now.Add(keepThrough), keepThrough)) {
+	if !keys.usable(now) || !keys.usable(timetest.AfterSleep(now.Add(keepThrough), keepThrough)) {
 		t.Error("keys of a day are not used")
 	}
 	keys.ask = make(chan question, 1) // so that it is not missed
@@ -37,7 +27,7 @@ func TestSleep(t *testing.T) { // in no bubble, where time has no monotonic cloc
 	if len(keys.ask) != 1 {
 		t.Error("keys that are too old are not fetched")
 	}
-	if setBack := asAfterSleep(now.Add(time.Hour-keepThrough), -2*keepThrough); setBack.Sub(now) != keepThrough+time.Hour || keys.usable(setBack) {
+	if setBack := timetest.AfterSleep(now.Add(time.Hour-keepThrough), -2*keepThrough); setBack.Sub(now) != keepThrough+time.Hour || keys.usable(setBack) {
 		t.Error("a clock that was set back makes keys younger")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"authserver/authserver"
+	"authserver/internal/timetest"
 )
 
 // ATTACKS LD-19: where there are many connections, the server is told how long a request
@@ -58,7 +59,7 @@ func TestWaitingRequestIsNotEvicted(t *testing.T) {
 		bounded.changed(accepted, http.StateIdle)
 	}
 	fmt.Fprint(far[0], "GET /")
-	eventually(t, "it has come in", func() bool { return hasRequest(near[0]) })
+	timetest.Await(t, "it has come in", func() bool { return hasRequest(near[0]) })
 	bounded.mu.Lock()
 	bounded.evict()
 	bounded.mu.Unlock()

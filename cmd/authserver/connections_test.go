@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"authserver/internal/timetest"
 )
 
 // patience is for what must happen, on however slow a machine.
@@ -111,7 +113,7 @@ func TestAttackHT07(t *testing.T) {
 		if ask(idle[i], "/") != 200 {
 			t.Fatal("no answer")
 		}
-		eventually(t, "it is idle", func() bool { _, n := count(); return n == min(i+1, 3) })
+		timetest.Await(t, "it is idle", func() bool { _, n := count(); return n == min(i+1, 3) })
 	}
 	if !ended(idle[0]) { // the fourth idle one was too many
 		t.Error("the one that was idle for longest is still open")
@@ -125,14 +127,14 @@ func TestAttackHT07(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "five are being served", func() bool { return busy.Load() == 5 })
+	timetest.Await(t, "five are being served", func() bool { return busy.Load() == 5 })
 	if open, idle := count(); open != 5 || idle != 0 {
 		t.Errorf("%d open and %d idle", open, idle)
 	}
 	late := dialed(t, address) // into the system's queue
 	answered := make(chan int)
 	go func() { answered <- ask(late, "/") }()
-	eventually(t, "the log says what to do", func() bool {
+	timetest.Await(t, "the log says what to do", func() bool {
 		return strings.Contains(log.text(), "callers wait") && strings.Contains(log.text(), "LimitNOFILE=")
 	})
 	close(release)
@@ -182,7 +184,7 @@ func TestAttackHT06(t *testing.T) {
 			if _, err := io.ReadFull(connection, make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the connection is closed", func() bool {
+			timetest.Await(t, "the connection is closed", func() bool {
 				bounded.mu.Lock()
 				defer bounded.mu.Unlock()
 				return bounded.open == 0

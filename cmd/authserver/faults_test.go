@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 )
 
 // renewer is a client that refreshes again and again. It repeats a request with the same
@@ -93,7 +94,7 @@ func renewing(t *testing.T, clients ...*renewer) (stop func()) {
 		over.Store(true)
 		running.Wait()
 		for _, c := range clients {
-			eventually(t, "a client is not answered in the end", func() bool { return t.Failed() || c.renew(t) })
+			timetest.Await(t, "a client is answered in the end", func() bool { return t.Failed() || c.renew(t) })
 		}
 	}
 	t.Cleanup(func() { over.Store(true); running.Wait() })
@@ -105,7 +106,7 @@ func progress(t *testing.T, n int64, clients ...*renewer) {
 	t.Helper()
 	for _, c := range clients {
 		until := c.done.Load() + n
-		eventually(t, "a client makes no progress", func() bool { return t.Failed() || c.done.Load() >= until })
+		timetest.Await(t, "every client makes progress", func() bool { return t.Failed() || c.done.Load() >= until })
 	}
 }
 
@@ -154,11 +155,11 @@ func TestRedisKilledDuringRefreshes(t *testing.T) {
 			for range 2 {
 				progress(t, 10, clients...)
 				token := tokensOf(t, p.url)
-				eventually(t, "a revocation is not acknowledged", func() bool { status, _ := asked(t, p.url, "/revoke", token); return status == 200 })
+				timetest.Await(t, "a revocation is acknowledged", func() bool { status, _ := asked(t, p.url, "/revoke", token); return status == 200 })
 				revoked = append(revoked, token)
 				before := clients[0].put.Load()
 				redis.Kill()
-				eventually(t, "nobody is asked to come back", func() bool { return t.Failed() || clients[0].put.Load() > before })
+				timetest.Await(t, "somebody is asked to come back", func() bool { return t.Failed() || clients[0].put.Load() > before })
 				redis.Restart()
 			}
 			progress(t, 10, clients...)
@@ -188,7 +189,7 @@ func TestSlowRedis(t *testing.T) {
 	progress(t, 1, client)
 	link.Slow(10 * time.Second)
 	before := client.put.Load()
-	eventually(t, "nobody is asked to come back", func() bool { return t.Failed() || client.put.Load() > before+1 })
+	timetest.Await(t, "somebody is asked to come back", func() bool { return t.Failed() || client.put.Load() > before+1 })
 	for path, want := range map[string]int{"/.well-known/jwks.json": 200, "/.well-known/openid-configuration": 200, "/healthz": 200, "/readyz": 503} {
 		if status := statusOf(t, p.url+path); status != want {
 			t.Errorf("%s: %d, want %d", path, status, want)
@@ -247,7 +248,7 @@ func TestServersGoUnderLoad(t *testing.T) {
 	}
 	all[1].Process.Signal(syscall.SIGTERM)
 	address := strings.TrimPrefix(all[1].url, "http://")
-	eventually(t, "a server that stops takes connections", func() bool {
+	timetest.Await(t, "a server that stops takes no connections", func() bool {
 		connection, err := net.Dial("tcp", address)
 		if err == nil {
 			connection.Close()

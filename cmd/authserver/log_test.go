@@ -17,18 +17,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"authserver/internal/timetest"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-// eventually waits for a condition, however slow the machine.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
 
 // An output that takes nothing holds up nobody. What is lost is counted, and told in
 // its place once the output takes records again.
@@ -130,7 +122,7 @@ func TestOutputFails(t *testing.T) {
 		t.Fatal("no trouble")
 	}
 	output.Write([]byte("lost\n"))
-	eventually(t, "the second loss is counted", func() bool { return output.total.Load() == 2 })
+	timetest.Await(t, "the second loss is counted", func() bool { return output.total.Load() == 2 })
 	disk.set(false)
 	output.Write([]byte("kept\n"))
 	if err := output.Close(); err != nil {
@@ -230,13 +222,13 @@ func TestStuckStandardError(t *testing.T) {
 		text, _ := os.ReadFile(name)
 		return strings.Count(string(text), `"event":"refused"`)
 	}
-	eventually(t, "the audit file has the refusals", func() bool { return refusals(audit) == requests })
+	timetest.Await(t, "the audit file has the refusals", func() bool { return refusals(audit) == requests })
 	if text, _ := os.ReadFile(audit); strings.Contains(string(text), `"msg":"the operators' commands find`) {
 		t.Errorf("not only decisions are in the audit file:\n%s", text)
 	}
 	os.Rename(audit, audit+".1")
 	p.Process.Signal(syscall.SIGHUP)
-	eventually(t, "a new audit file is written", func() bool {
+	timetest.Await(t, "a new audit file is written", func() bool {
 		postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}})
 		return refusals(audit) > 0
 	})
@@ -424,7 +416,7 @@ func TestKilledProcessLeavesItsAuditRecords(t *testing.T) {
 		refresh = next
 		acknowledged = append(acknowledged, next)
 	}
-	eventually(t, "the records are in the file", func() bool { return len(issued()) == len(acknowledged)+1 })
+	timetest.Await(t, "the records are in the file", func() bool { return len(issued()) == len(acknowledged)+1 })
 	before := issued()
 	for range 5 {
 		_, _, refresh = refreshed(t, base, refresh)

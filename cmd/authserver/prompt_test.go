@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"authserver/authserver"
+	"authserver/internal/timetest"
 	"authserver/keys"
 	"authserver/store/boltstore"
 
@@ -85,10 +86,8 @@ func (v *conversation) text() string {
 // sees waits until a text is on the screen.
 func (v *conversation) sees(want string) *conversation {
 	v.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(v.text(), want); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			v.t.Fatalf("%v: %q is not on the screen: %q", v.command.Args[1:], want, v.text())
-		}
+	if !timetest.Until(func() bool { return strings.Contains(v.text(), want) }) {
+		v.t.Fatalf("%v: %q is not on the screen: %q", v.command.Args[1:], want, v.text())
 	}
 	return v
 }

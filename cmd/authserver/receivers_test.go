@@ -12,10 +12,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"authserver/internal/intake"
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 )
 
 const receiverConfig = `issuer: http://localhost:%[1]s
@@ -86,16 +86,8 @@ func TestReceiverThroughRestarts(t *testing.T) {
 			operate("user", "password", "alice", "--password-hash", demoBob, "--yes")
 			until := func(what string, is func() bool) {
 				t.Helper()
-				for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-					mu.Lock()
-					done := is()
-					mu.Unlock()
-					if done {
-						return
-					}
-					if time.Now().After(deadline) {
-						t.Fatalf("never: %s\n%s", what, server.text())
-					}
+				if !timetest.Until(func() bool { mu.Lock(); defer mu.Unlock(); return is() }) {
+					t.Fatalf("never: %s\n%s", what, server.text())
 				}
 			}
 			until("both were tried again and again", func() bool { return refused >= 6 })

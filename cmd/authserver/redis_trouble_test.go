@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 )
 
 // trouble is a Redis that answers, but not with what it was asked for.
@@ -66,7 +67,7 @@ func TestRedisInTrouble(t *testing.T) {
 			token, unspent := tokensOf(t, base), tokensOf(t, base)
 			test.make(redis)
 			if test.answer != "" {
-				eventually(t, "Redis is not in trouble", func() bool { return strings.Contains(redis.Tell("SET", "probe", "1"), test.answer) })
+				timetest.Await(t, "Redis is in trouble", func() bool { return strings.Contains(redis.Tell("SET", "probe", "1"), test.answer) })
 			}
 			if status := statusOf(t, base+"/readyz"); status != 503 {
 				t.Errorf("the balancer is told %d", status)
@@ -87,7 +88,7 @@ func TestRedisInTrouble(t *testing.T) {
 				}
 			}
 			test.mend(redis)
-			eventually(t, "the server does not recover", func() bool { return statusOf(t, base+"/readyz") == 200 })
+			timetest.Await(t, "the server recovers", func() bool { return statusOf(t, base+"/readyz") == 200 })
 			for name, token := range map[string]string{"asked in vain": token, "revoked in vain": unspent} {
 				if status := settled(t, base, token); status != 200 {
 					t.Errorf("%s: %d", name, status)
@@ -160,6 +161,6 @@ func asked(t *testing.T, base, path, token string) (status int, after string) {
 // settled presents a refresh token until the server has more to say than 503.
 func settled(t *testing.T, base, token string) (status int) {
 	t.Helper()
-	eventually(t, "the server stays busy", func() bool { status, _, _ = refreshed(t, base, token); return status != 503 })
+	timetest.Await(t, "the server is busy no more", func() bool { status, _, _ = refreshed(t, base, token); return status != 503 })
 	return status
 }

@@ -23,6 +23,7 @@ import (
 
 	"authserver/authserver/authservertest"
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 )
 
 var binary string
@@ -77,12 +78,7 @@ func (p *process) text() string {
 
 // says waits for a text in the output, which comes through a pipe.
 func (p *process) says(want string) bool {
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if strings.Contains(p.text(), want) {
-			return true
-		}
-	}
-	return false
+	return timetest.Until(func() bool { return strings.Contains(p.text(), want) })
 }
 
 // start runs the binary in a directory and waits until it serves.
@@ -147,13 +143,15 @@ func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string,
 		}
 	})
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if response, err := client.Get(p.url + "/readyz"); err == nil {
+	if !timetest.Until(func() bool {
+		response, err := client.Get(p.url + "/readyz")
+		if err == nil {
 			response.Body.Close()
-			return
 		}
+		return err == nil
+	}) {
+		t.Fatalf("the server does not answer:\n%s", p.text())
 	}
-	t.Fatalf("the server does not answer:\n%s", p.text())
 }
 
 // commandTime is how long a command that ends by itself may take: one that serves

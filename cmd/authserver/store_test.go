@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 )
 
 // tokensOf signs alice in and returns her refresh token.
@@ -128,10 +129,8 @@ func remembered(t *testing.T, directory string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if now, err := os.ReadFile(name); err == nil && string(now) != string(before) {
-			return
-		}
-	}
-	t.Fatal("what was written is not remembered")
+	timetest.Await(t, "what was written is remembered", func() bool {
+		now, err := os.ReadFile(name)
+		return err == nil && string(now) != string(before)
+	})
 }

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"authserver/internal/timetest"
 )
 
 // writeCertificate writes a self-signed pair for localhost with a serial number.
@@ -71,10 +73,8 @@ func TestTLSReload(t *testing.T) {
 	}
 	wait := func(what string, done func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s\n%s", what, p.text())
-			}
+		if !timetest.Until(done) {
+			t.Fatalf("%s\n%s", what, p.text())
 		}
 	}
 	if serial() != 1 {
@@ -154,7 +154,7 @@ func TestTokenCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	token := body["access_token"].(string)
-	eventually(t, "the log of revocations is read", func() bool {
+	timetest.Await(t, "the log of revocations is read", func() bool {
 		response, err := http.Get(base + "/revocations")
 		if err != nil {
 			return false
@@ -235,7 +235,7 @@ func TestTokenVerifyTellsRevocations(t *testing.T) {
 	c.json(new(any), "grant", "revoke", "--yes", "--reason", "all of it", "--user", "alice")
 	said, status = verify(first["access_token"], "--socket", "data/admin.sock")
 	says(said, status, 1, `failed       revocation  its grant was revoked \d+s ago, at 20\d\d-\S+Z \(lost laptop\); everything of its user was revoked \d+s ago, at 20\d\d-\S+Z \(all of it\)`)
-	eventually(t, "the feed tells it", func() bool {
+	timetest.Await(t, "the feed tells it", func() bool {
 		said, status = verify(first["access_token"])
 		return status == 1
 	})

@@ -50,32 +50,33 @@ var arrows = []room{
 	{path: "store"},
 	{path: "store/storetest", imports: []string{"store"}, tests: []string{"store/boltstore"}},
 	{path: "store/boltstore", imports: []string{"store", bolt}, tests: []string{"store/storetest", "golang.org/x/sys/unix"}},
-	{path: "store/guard", imports: []string{"store"}, tests: []string{"store/storetest", "store/boltstore", "store/redisstore", "internal/redistest"}},
-	{path: "store/redisstore", imports: []string{"store", redis}, tests: []string{"store/storetest", "internal/redistest"}},
+	{path: "store/guard", imports: []string{"store"}, tests: []string{"store/storetest", "store/boltstore", "store/redisstore", "internal/redistest", "internal/timetest"}},
+	{path: "store/redisstore", imports: []string{"store", redis}, tests: []string{"store/storetest", "internal/redistest", "internal/timetest"}},
 
 	{path: "internal/accesstoken", imports: []string{"internal/intake"}},
-	{path: "internal/feed", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{jose}},
+	{path: "internal/feed", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{"internal/timetest", jose}},
 	{path: "internal/intake", imports: []string{jose}},
 	{path: "internal/interop", tests: []string{"authserver", "authserver/authservertest", "github.com/coreos/go-oidc/v3", "golang.org/x/oauth2"}},
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
+	{path: "internal/timetest"},
 
 	{path: "keys/keystest", imports: []string{"keys", jose}},
 	{path: "keys/remote", imports: []string{"keys"}, tests: []string{"keys/keystest"}},
-	{path: "keys", imports: []string{jose, aead, asn1, pkcs8}},
+	{path: "keys", imports: []string{jose, aead, asn1, pkcs8}, tests: []string{"internal/timetest"}},
 
-	{path: "verifier", imports: []string{"internal/accesstoken", "internal/feed", "internal/intake"}, tests: []string{"verifier/verifiertest", jose}},
+	{path: "verifier", imports: []string{"internal/accesstoken", "internal/feed", "internal/intake"}, tests: []string{"verifier/verifiertest", "internal/timetest", jose}},
 	{path: "verifier/verifiertest", imports: []string{"verifier", "internal/accesstoken", "internal/feed", jose}},
 
 	{path: "internal/browsertest", imports: []string{chromium, "github.com/chromedp/cdproto"}},
 
 	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus, webauthn, cbor},
-		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", "verifier", "internal/browsertest", jose}},
+		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", "verifier", "internal/browsertest", "internal/timetest", jose}},
 	{path: "authserver/login", imports: []string{"authserver", languages, components, "rsc.io/qr"}, tests: []string{"internal/browsertest"}},
 	{path: "authserver/authservertest", imports: []string{"authserver", "authserver/login", "keys", "store", "store/boltstore"}},
 
 	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken", "internal/feed",
-		"internal/intake", cobra, yamlModule, terminal, prometheus, "golang.org/x/sys/unix"}, tests: []string{"internal/redistest", "authserver/authservertest", "github.com/creack/pty"}},
+		"internal/intake", cobra, yamlModule, terminal, prometheus, "golang.org/x/sys/unix"}, tests: []string{"internal/redistest", "internal/timetest", "authserver/authservertest", "github.com/creack/pty"}},
 	{path: "resource-example", imports: []string{"verifier", "golang.org/x/oauth2"}, tests: []string{"authserver", "internal/browsertest", "authserver/authservertest", "verifier/verifiertest"}},
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/timetest"
 	"authserver/keys"
 	"authserver/keys/keystest"
 	"authserver/keys/remote"
@@ -151,17 +152,9 @@ func TestDaemonIsKilled(t *testing.T) {
 		t.Cleanup(func() { command.Process.Kill(); command.Wait() })
 		return command
 	}
-	until := func(what string, reached func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal(what)
-			}
-		}
-	}
 	first := begin()
 	var backend keys.Backend
-	until("the daemon does not answer", func() bool {
+	timetest.Await(t, "the daemon answers", func() bool {
 		var err error
 		backend, err = remote.Dial(t.Context(), socket)
 		return err == nil
@@ -188,7 +181,7 @@ func TestDaemonIsKilled(t *testing.T) {
 		return header, err
 	}
 	var before string
-	until("nothing is signed", func() (signed bool) { before, err = kid(); return err == nil })
+	timetest.Await(t, "something is signed", func() (signed bool) { before, err = kid(); return err == nil })
 	set := string(m.JWKS().Body)
 
 	first.Process.Kill()
@@ -201,7 +194,7 @@ func TestDaemonIsKilled(t *testing.T) {
 	}
 	begin()
 	var after string
-	until("nothing is signed when the daemon is back", func() bool { after, err = kid(); return err == nil })
+	timetest.Await(t, "something is signed when the daemon is back", func() bool { after, err = kid(); return err == nil })
 	if after != before {
 		t.Errorf("signed by %s, before by %s", after, before)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/boltstore"
 	"authserver/store/redisstore"
@@ -292,18 +293,10 @@ func TestIsolatedPrimary(t *testing.T) {
 	defer running.Wait()
 	defer stop()
 	read := func() error { _, err := s.Get(ctx, "record"); return err }
-	await := func(what string, reached func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal(what)
-			}
-		}
-	}
-	await("it cannot be read", func() bool { return read() == nil })
+	timetest.Await(t, "it can be read", func() bool { return read() == nil })
 	sentinels.Servers[1].Stop()
 	known := s.mark()
-	await("it is read although nobody confirms it", func() bool { return errors.Is(read(), errLeaseOver) })
+	timetest.Await(t, "it is not read while nobody confirms it", func() bool { return errors.Is(read(), errLeaseOver) })
 	if _, err := inner.Swap(ctx, identityKey, known.Mark, nil, store.Forever); err == nil {
 		t.Error("a write was acknowledged without a replica")
 	}
@@ -311,8 +304,8 @@ func TestIsolatedPrimary(t *testing.T) {
 		t.Errorf("it remembers %d, which no replica has, %v", s.mark().Mark, err)
 	}
 	sentinels.Servers[1].Continue()
-	await("it is not read again", func() bool { return read() == nil })
-	await("the mark is not seen", func() bool { return s.mark().Mark == known.Mark+1 })
+	timetest.Await(t, "it is read again", func() bool { return read() == nil })
+	timetest.Await(t, "the mark is seen", func() bool { return s.mark().Mark == known.Mark+1 })
 }
 
 // A store that was accepted until clocks that are ahead are past is used from then on, so

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/redisstore"
 )
@@ -92,15 +93,11 @@ func TestOnlyAnswersAreLost(t *testing.T) {
 			}
 		}
 	}
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) { // until the breaker lets calls through
+	timetest.Await(t, "it goes on when answers come again", func() bool {
 		before := all[0].acknowledged
-		if all[0].swap(t, s); all[0].acknowledged > before {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it does not go on when answers come again")
-		}
-	}
+		all[0].swap(t, s)
+		return all[0].acknowledged > before
+	})
 }
 
 // ATTACKS FT-22: over a link that is down nobody dials for each call: the breaker opens
@@ -132,15 +129,11 @@ func TestBreakerOverALinkThatIsDown(t *testing.T) {
 		t.Errorf("the breaker said %d times that it opened:\n%s", said, log.String())
 	}
 	link.Up()
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	timetest.Await(t, "it goes on when the link is up again", func() bool {
 		before := all[0].acknowledged
-		if all[0].swap(t, s); all[0].acknowledged > before {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it does not go on when the link is up again")
-		}
-	}
+		all[0].swap(t, s)
+		return all[0].acknowledged > before
+	})
 	if !strings.Contains(log.String(), "the store answers again") {
 		t.Errorf("the breaker does not say that it closed:\n%s", log.String())
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/redisstore"
 )
@@ -96,11 +97,7 @@ func TestNameOfRedis(t *testing.T) { // not in parallel: names are the process's
 	}
 	until := func(what string, good bool) {
 		t.Helper()
-		for deadline := time.Now().Add(60 * time.Second); (works() == nil) != good; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %v", what, works())
-			}
-		}
+		timetest.Await(t, what, func() bool { return (works() == nil) == good })
 	}
 	for what, address := range map[string]*net.IP{"no answer": nil, "another address": &wrong} {
 		asked := names.asked.Load()

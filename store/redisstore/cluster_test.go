@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/storetest"
 )
@@ -115,7 +116,7 @@ func TestClusterReshardsAndLosesAPrimary(t *testing.T) {
 	for n, key := range keys {
 		for _, s := range []store.Store{plain, replicated} {
 			var found []store.Record
-			await(t, key+" cannot be read", func() (read bool) {
+			timetest.Await(t, key+" can be read", func() (read bool) {
 				records, err := s.Get(ctx, key)
 				found = records
 				return err == nil

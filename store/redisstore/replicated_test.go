@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/redisstore"
 	"authserver/store/storetest"
@@ -100,7 +101,7 @@ func TestReplicaGone(t *testing.T) {
 		all.Wait()
 	}
 	sentinels.Servers[1].Continue()
-	await(t, "the replica does not come back", func() bool { return s.Ping(ctx) == nil })
+	timetest.Await(t, "the replica comes back", func() bool { return s.Ping(ctx) == nil })
 	if record, err := s.Swap(ctx, "record", 1, nil, store.Forever); !errors.Is(err, store.ErrConflict) || record.Version != 2 {
 		t.Errorf("%+v, %v", record, err)
 	}
@@ -147,11 +148,11 @@ func TestFailoverLosesNothing(t *testing.T) {
 			}
 		})
 	}
-	await(t, "nothing is written", func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 100 })
+	timetest.Await(t, "something is written", func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 100 })
 	sentinels.Servers[0].Kill()
 	close(dead)
 	all.Wait()
-	await(t, "no replica is promoted", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
+	timetest.Await(t, "a replica is promoted", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
 	check := func(when string) {
 		for key, version := range acknowledged {
 			if records, err := s.Get(ctx, key); err != nil || records[0].Version < version {
@@ -162,7 +163,7 @@ func TestFailoverLosesNothing(t *testing.T) {
 	check("after the failover")
 	sentinels.Servers[0].Restart()
 	old := connect(t, sentinels.Servers[0])
-	await(t, "the old primary does not become a replica", func() bool { return strings.Contains(old.Info(ctx, "replication").Val(), "role:slave") })
-	await(t, "nothing is written", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
+	timetest.Await(t, "the old primary becomes a replica", func() bool { return strings.Contains(old.Info(ctx, "replication").Val(), "role:slave") })
+	timetest.Await(t, "something is written", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
 	check("after the old primary came back")
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/redisstore"
 	"authserver/store/storetest"
@@ -63,7 +64,7 @@ func TestFailover(t *testing.T) {
 	if err := old.Set(ctx, "marker", 1, 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the replica does not have what the primary acknowledged", func() bool { return promoted.Exists(ctx, "marker").Val() == 1 })
+	timetest.Await(t, "the replica has what the primary acknowledged", func() bool { return promoted.Exists(ctx, "marker").Val() == 1 })
 	if err := promoted.ScriptFlush(ctx).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,16 +98,6 @@ func TestFailover(t *testing.T) {
 		t.Errorf("events %v, %v", events, err)
 	}
 }
-
-func await(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !reached(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
-	}
-}
-
 func connect(t *testing.T, server *redistest.Server) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,7 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"authserver/internal/timetest"
 )
 
 func TestUsage(t *testing.T) {
@@ -116,7 +116,7 @@ clients: [{client_id: job, client_secret: 01234567890123456789012345678901234567
 		t.Errorf("without the process: %v\n%s", err, output)
 	}
 	kept := keep()
-	eventually(t, "the token is served", func() bool { _, err := os.Stat(socket); return err == nil })
+	timetest.Await(t, "the token is served", func() bool { _, err := os.Stat(socket); return err == nil })
 	start(t, nil, server, "serve", "--config", configuration)
 	token := func() (int, string) {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}}.Encode()))
@@ -124,12 +124,12 @@ clients: [{client_id: job, client_secret: 01234567890123456789012345678901234567
 		r.SetBasicAuth("job", "0123456789012345678901234567890123456789")
 		return answer(r)
 	}
-	eventually(t, "the first key signs", func() bool { status, _ := token(); return status == http.StatusOK })
+	timetest.Await(t, "the first key signs", func() bool { status, _ := token(); return status == http.StatusOK })
 	jwks := func() (int, string) {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/.well-known/jwks.json", nil)
 		return answer(r)
 	}
-	eventually(t, "the standby is published", func() bool { _, body := jwks(); return strings.Count(body, `"kid"`) == 2 })
+	timetest.Await(t, "the standby is published", func() bool { _, body := jwks(); return strings.Count(body, `"kid"`) == 2 })
 
 	kept.Process.Signal(syscall.SIGKILL)
 	kept.Wait()
@@ -140,7 +140,7 @@ clients: [{client_id: job, client_secret: 01234567890123456789012345678901234567
 		t.Errorf("the key set without the keys: %d", status)
 	}
 	kept = keep()
-	eventually(t, "it signs again", func() bool { status, _ := token(); return status == http.StatusOK })
+	timetest.Await(t, "it signs again", func() bool { status, _ := token(); return status == http.StatusOK })
 	kept.Process.Signal(syscall.SIGTERM)
 	if err := kept.Wait(); err != nil {
 		t.Errorf("SIGTERM: %v\n%s", err, kept.output.String())
@@ -160,20 +160,6 @@ func answer(r *http.Request) (int, string) {
 	}
 	return response.StatusCode, string(body)
 }
-
-func eventually(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	for !reached() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("waited in vain until ", what)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
 func freePort(t *testing.T) string {
 	listener, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
