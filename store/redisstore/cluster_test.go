@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
-	"authserver/internal/timetest"
 	"authserver/store"
 	"authserver/store/storetest"
 )
@@ -116,7 +115,7 @@ func TestClusterReshardsAndLosesAPrimary(t *testing.T) {
 	for n, key := range keys {
 		for _, s := range []store.Store{plain, replicated} {
 			var found []store.Record
-			timetest.Await(t, key+" can be read", func() (read bool) {
+			await(t, key+" cannot be read", func() (read bool) {
 				records, err := s.Get(ctx, key)
 				found = records
 				return err == nil
