@@ -17,20 +17,32 @@ import (
 var exampleConfig string
 
 func newConfigCommand() *cobra.Command {
-	var file string
+	var (
+		file   string
+		online bool
+	)
 	check := &cobra.Command{
-		Use:     "check",
-		Short:   "Report every mistake in the configuration, or explain what it means",
-		Long:    "Reads the configuration as serve would, reports every mistake at once, or explains what\nthe server would do. It starts nothing and changes nothing.",
-		Example: "  authserver config check --config authserver.yaml",
+		Use:   "check",
+		Short: "Report every mistake in the configuration, or explain what it means",
+		Long: "Reads the configuration as serve would, reports every mistake at once, or explains what\nthe server would do. It starts nothing and changes nothing. With --online it also asks Redis, and the\n" +
+			"issuer at its public address, as a client would, through every proxy: what it finds is listed, and\n" +
+			"the exit status is 1 when a check fails.",
+		Example: "  authserver config check --config authserver.yaml\n  authserver config check --online     # the server is running",
 		Args:    arguments(0),
 	}
 	output := outputFlag(check)
 	check.Flags().StringVar(&file, "config", "", "configuration file (authserver.yaml if it exists)")
+	check.Flags().BoolVar(&online, "online", false, "also ask Redis, and the running server at its public address")
 	check.RunE = func(command *cobra.Command, _ []string) error {
 		config, warnings, err := loadConfig(file, os.Environ())
+		var asked checklist
+		if online && err == nil {
+			asked = config.online(command.Context(), command.ErrOrStderr())
+		}
 		if *output == outputJSON {
-			return errors.Join(json.NewEncoder(command.OutOrStdout()).Encode(newReport(config, warnings, err)), err)
+			report := newReport(config, warnings, err)
+			report.Online = asked
+			return errors.Join(json.NewEncoder(command.OutOrStdout()).Encode(report), err, asked.failure())
 		}
 		for _, warning := range warnings {
 			fmt.Fprintln(command.ErrOrStderr(), "warning:", warning)
@@ -38,7 +50,11 @@ func newConfigCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return config.explain(command.OutOrStdout())
+		if err := config.explain(command.OutOrStdout()); err != nil || !online {
+			return err
+		}
+		_, err = fmt.Fprintf(command.OutOrStdout(), "\n%s", asked)
+		return errors.Join(err, asked.failure())
 	}
 	example := &cobra.Command{
 		Use: "example", Short: "Print a complete commented configuration", Args: arguments(0),
@@ -57,6 +73,7 @@ type report struct {
 	Mistakes []string `json:"mistakes,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	Server   *summary `json:"server,omitempty"` // of a valid configuration
+	Online   []check  `json:"online,omitempty"` // with --online
 }
 
 func newReport(config *config, warnings []string, err error) report {

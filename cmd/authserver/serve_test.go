@@ -119,6 +119,9 @@ var (
 	aPrivateKey    = regexp.MustCompile(`PRIVATE KEY|"d":"[\w-]{20,}"`)
 )
 
+// pastTheLog is what the driver of Redis writes to standard error unless it is given a log.
+var pastTheLog = regexp.MustCompile(`(?m)^redis: .*$`)
+
 var aToken = regexp.MustCompile(`eyJ[\w-]+\.eyJ[\w-]+\.[\w-]{40,}`)
 
 // launch starts the binary with a standard error of its own and waits until it serves.
@@ -140,6 +143,9 @@ func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string,
 		p.Wait()
 		if found := secretsIn(p); len(found) > 0 {
 			t.Errorf("the output holds secrets: %q", found)
+		}
+		if past := pastTheLog.FindString(p.text()); past != "" {
+			t.Errorf("the driver of Redis writes past the log: %s", past)
 		}
 	})
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}

@@ -72,19 +72,24 @@ func verifyToken(ctx context.Context, out io.Writer, from verification, raw stri
 	return err
 }
 
-func (l checklist) print(out io.Writer) error {
+func (l checklist) String() string {
 	var text strings.Builder
 	for _, c := range l {
 		fmt.Fprintf(&text, "%-11s  %-10s  %s\n", c.Result, c.Name, visible(c.Detail))
 	}
+	return text.String()
+}
+
+func (l checklist) print(out io.Writer) error {
+	text := l.String()
 	if l.first("failed") == nil {
 		verdict := "valid"
 		if l.first("not checked") != nil {
 			verdict = "nothing failed, but not everything was checked"
 		}
-		fmt.Fprintf(&text, "\n%s\n", verdict)
+		text += "\n" + verdict + "\n"
 	}
-	_, err := io.WriteString(out, text.String())
+	_, err := io.WriteString(out, text)
 	return err
 }
 

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -41,5 +42,16 @@ func (calm) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPip
 	return func(ctx context.Context, commands []redis.Cmder) (err error) {
 		defer calmed(&err)
 		return next(ctx, commands)
+	}
+}
+
+// driverLog takes what the driver says, which writes to standard error itself otherwise. What
+// comes of it is in the errors of calls, so that it is for looking closely.
+type driverLog struct{ log *slog.Logger }
+
+// Printf implements the driver's interface of a logger.
+func (d driverLog) Printf(ctx context.Context, format string, values ...any) {
+	if d.log.Enabled(ctx, slog.LevelDebug) {
+		d.log.DebugContext(ctx, "the driver of Redis says", "said", fmt.Sprintf(format, values...))
 	}
 }

@@ -84,6 +84,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if log == nil {
 		log = slog.Default()
 	}
+	redis.SetLogger(driverLog{log})
 	// Without this, go-redis would hold a call for its own timeouts of seconds.
 	config.ContextTimeoutEnabled = true
 	config.DialTimeout = 2 * time.Second
