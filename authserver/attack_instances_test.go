@@ -270,6 +270,41 @@ func TestAttackRT06(t *testing.T) {
 	}
 }
 
+// ATTACKS IR-06: what one instance has revoked, another calls inactive soon, and ever after.
+func TestAttackIR06(t *testing.T) {
+	start := instancesOn(t, redistest.Start(t).Addr, nil)
+	a, b := start(), start()
+	a.signIn("alice-1")
+	for _, member := range []string{"access_token", "refresh_token"} {
+		tokens := a.exchange("web", a.code())
+		token := tokens.text(member)
+		for range 3 {
+			if !b.active("web", token) || !a.active("web", token) {
+				t.Fatalf("a good %s is not active", member)
+			}
+		}
+		if revoked := a.ask("POST", "/revoke", "web", url.Values{"token": {token}}); revoked.status != 200 {
+			t.Fatal(revoked.status, revoked.body)
+		}
+		if a.active("web", token) {
+			t.Errorf("the %s is active where it was revoked", member)
+		}
+		for deadline := time.Now().Add(30 * time.Second); b.active("web", token); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the %s stays active at another instance", member)
+			}
+		}
+		for range 100 {
+			if a.active("web", token) || b.active("web", token) {
+				t.Fatalf("the %s is active again", member)
+			}
+		}
+		if late := start(); late.active("web", token) {
+			t.Errorf("the %s is active at an instance that has just started", member)
+		}
+	}
+}
+
 // ATTACKS RT-12: a client that rotates all the time is refused when the grant is as old as
 // it may get, and one that does not come is refused when it has been away for as long as
 // it may be.
