@@ -77,3 +77,32 @@ func TestWaitingRequestIsNotEvicted(t *testing.T) {
 		t.Error("two connections are a crowd")
 	}
 }
+
+// A listener is not closed over connections that nobody has accepted yet: the system would
+// reset them (ATTACKS FT-35).
+func TestQueuedConnectionsAreNotReset(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := boundConnections(listener, nil)
+	defer bounded.Close()
+	for range 2 {
+		dialed(t, listener.Addr().String())
+	}
+	eventually(t, "two wait", func() bool { return queued(listener) == 2 })
+	for n := range 2 {
+		accepted, err := bounded.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer accepted.Close()
+		if left := queued(listener); left != 1-n {
+			t.Errorf("%d wait, want %d", left, 1-n)
+		}
+	}
+	bounded.leave(t.Context())
+	if _, err := net.Dial("tcp", listener.Addr().String()); err == nil {
+		t.Error("the listener is open")
+	}
+}
