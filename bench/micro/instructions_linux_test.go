@@ -180,6 +180,7 @@ func countInstructions(enough func(name string, found []float64) bool) ([]figure
 	// ran beside each other, one would now and then wait for another, or miss its pools.
 	command.Env = append(os.Environ(), countedEnv+"=1", "GOGC=off", "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1,cpu.all=off")
 	command.ExtraFiles = []*os.File{said}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with its Redis
 	var output strings.Builder
 	command.Stdout, command.Stderr = &output, &output
 	tell, err := command.StdinPipe()
@@ -195,7 +196,7 @@ func countInstructions(enough func(name string, found []float64) bool) ([]figure
 	go func() {
 		runtime.LockOSThread() // only the thread that has attached itself may trace
 		defer runtime.UnlockOSThread()
-		figures, err = count(command.Process, heard, tell, enough)
+		figures, err = count(command.Process.Pid, heard, tell, enough)
 		done <- err
 	}()
 	counted := <-done
@@ -209,23 +210,23 @@ func countInstructions(enough func(name string, found []float64) bool) ([]figure
 	return figures, counted
 }
 
-// count takes the thread that the process names through its operations. After an error
-// the process has ended.
-func count(process *os.Process, heard io.Reader, tell io.Writer, enough func(string, []float64) bool) (figures []figure, err error) {
+// count takes the thread that a process names through its operations. After an error
+// the process has ended, or does so when nobody tells it anything more.
+func count(process int, heard io.Reader, tell io.Writer, enough func(string, []float64) bool) (figures []figure, err error) {
+	kill := func() { unix.Kill(-process, unix.SIGKILL) }
+	stuck := time.AfterFunc(patience, kill)
+	defer stuck.Stop()
 	lines := bufio.NewScanner(heard)
 	lines.Scan()
 	var c counter
 	var address uintptr
 	if _, err := fmt.Sscan(lines.Text(), &c.thread, &address); err != nil {
-		process.Kill()
 		return nil, fmt.Errorf("the process does not begin: %w", err)
 	}
 	c.moved = address - here()
 	if err := unix.PtraceAttach(c.thread); err != nil {
-		process.Kill()
 		return nil, fmt.Errorf("%w: %w", errUncountable, err)
 	}
-	stuck := time.AfterFunc(patience, func() { process.Kill() })
 	defer func() {
 		if !stuck.Stop() {
 			err = fmt.Errorf("an operation was not counted in %v", patience)
@@ -234,7 +235,7 @@ func count(process *os.Process, heard io.Reader, tell io.Writer, enough func(str
 			err = unix.PtraceDetach(c.thread)
 			return
 		}
-		process.Kill()
+		kill()
 		for stopErr := error(nil); stopErr == nil; { // until then nobody else hears that it has ended
 			_, stopErr = c.stopped()
 		}
