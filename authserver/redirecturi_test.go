@@ -36,6 +36,7 @@ func TestRedirectURIs(t *testing.T) {
 		"https://127.0.0.1:80/cb", "https://c.example:80/cb", "https://c.example:8443/cb", // RU-13
 		"myapp:/cb", "com.example.app:/cb/", "com.example.app://cb", "COM.example.app:/cb", // RU-14
 		"https://c。example/cb", "https://xn--c-1ga.example/cb", "https://c.example⁄cb", "https://c．example/cb", "https://c｡example/cb", "https://с.example/cb", "https://c.example／cb", // RU-16
+		"http://LOCALHOST/cb?x=1", "http://Localhost:9/cb?x=1", "HTTP://127.0.0.1:9/cb", "Http://[::1]:9/cb", "http://127.0.0.1:9/CB", "http://localhost:9/cb?X=1", // RU-03
 		"http://localhoſt/cb?x=1", "http://①27.0.0.1/cb", "http://127.0.0.1:８0/cb", "http://127.0.0.1／cb",
 		"https://c.example/cb\t", "https://c.example/cb\r", "https://c.example/cb\r\n", "http://127.0.0.1:80\n/cb", "http://127.0.0.1\t/cb", "https://c.example/\ncb", " https://c.example/cb", "https://c.example/cb\x00", "https://c.example/c b", // RU-17
 		"http://[::1%25eth0]/cb", "http://127.0.0.1:0/cb", "http://127.0.0.1:65536/cb", "http://127.0.0.1:080/cb", "http://127.0.0.1:+80/cb", "http://127.0.0.1:99999999999999999999/cb", // RU-20
