@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"authserver/store"
@@ -62,19 +63,49 @@ func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPag
 	if err != nil {
 		return GrantPage{}, err
 	}
-	members, err := linkedPage(ctx, s.store, subjectGrants(subject), at.member(), limit+1)
+	ids, err := s.grantsAfter(ctx, subject, string(at.After), limit+1)
 	if err != nil {
 		return GrantPage{}, err
 	}
 	answer := GrantPage{}
-	if len(members) > limit {
-		members = members[:limit]
-		if answer.Next, err = s.cursor(list, positionAfter(0, members[limit-1])); err != nil {
+	if len(ids) > limit {
+		ids = ids[:limit]
+		if answer.Next, err = s.cursor(list, position{After: []byte(ids[limit-1])}); err != nil {
 			return answer, err
 		}
 	}
-	answer.Grants, err = s.grantInfos(ctx, memberNames(members), query.SessionID, query.ClientID)
+	answer.Grants, err = s.grantInfos(ctx, ids, query.SessionID, query.ClientID)
 	return answer, err
+}
+
+// grantsAfter returns the first ids of a user's grants after one, sorted, as many as n.
+// A family is in no order: all of it is read, and no more kept than that.
+func (s *Server) grantsAfter(ctx context.Context, subject, after string, n int) ([]string, error) {
+	var ids []string
+	for id, err := range s.grantIDs(ctx, subject) {
+		if err != nil {
+			return nil, unavailable(fmt.Errorf("listing grants: %w", err))
+		}
+		at, found := slices.BinarySearch(ids, id)
+		if id <= after || found || at == n {
+			continue
+		}
+		ids = slices.Insert(ids, at, id)
+		ids = ids[:min(n, len(ids))]
+	}
+	return ids, nil
+}
+
+// grantIDs yields the ids of a user's grants, in no order.
+func (s *Server) grantIDs(ctx context.Context, subject string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		home := grantHome(subject)
+		for member, err := range s.store.Members(ctx, s.grants.Family(home)) {
+			if !yield(home+member.Name, err) {
+				return
+			}
+		}
+	}
 }
 
 // grantSubject returns the subject whose grants are meant: of a user who is named, or
@@ -255,14 +286,18 @@ const mostCounted = 1000 // grants
 // countGrants counts the live grants of a user, or of one of his sessions; nil where he
 // has so many that whoever ends them should not wait for it.
 func (s *Server) countGrants(ctx context.Context, subject, sessionID string) (*int, error) {
-	members, err := linkedPage(ctx, s.store, subjectGrants(subject), store.Member{}, mostCounted+1)
-	if err != nil || len(members) > mostCounted {
-		return nil, err
+	var ids []string
+	for id, err := range s.grantIDs(ctx, subject) {
+		if err != nil {
+			return nil, unavailable(fmt.Errorf("counting grants: %w", err))
+		}
+		if ids = append(ids, id); len(ids) > mostCounted {
+			return nil, nil
+		}
 	}
-	names := memberNames(members)
-	slices.Sort(names)
+	slices.Sort(ids)
 	live := 0
-	for chunk := range slices.Chunk(slices.Compact(names), maxPage) {
+	for chunk := range slices.Chunk(slices.Compact(ids), maxPage) {
 		infos, err := s.grantInfos(ctx, chunk, sessionID, "")
 		if err != nil {
 			return nil, err
@@ -281,13 +316,13 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 	if err := s.markRemoved(ctx, known.user.subject, r.ClientID); err != nil { // for the codes that are out
 		return Revoked{}, err
 	}
-	ended, after := 0, store.Member{}
+	ended, after := 0, ""
 	for {
-		members, err := linkedPage(ctx, s.store, subjectGrants(known.user.subject), after, maxPage)
+		ids, err := s.grantsAfter(ctx, known.user.subject, after, maxPage)
 		if err != nil {
 			return Revoked{}, err
 		}
-		infos, err := s.grantInfos(ctx, memberNames(members), "", r.ClientID)
+		infos, err := s.grantInfos(ctx, ids, "", r.ClientID)
 		if err != nil {
 			return Revoked{}, err
 		}
@@ -297,10 +332,10 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 			}
 			ended++
 		}
-		if len(members) < maxPage {
+		if len(ids) < maxPage {
 			break
 		}
-		after = members[maxPage-1]
+		after = ids[maxPage-1]
 	}
 	return Revoked{"grants", known.user.subject + " at " + r.ClientID, &ended}, nil
 }

@@ -150,7 +150,7 @@ func TestAttack(t *testing.T) {
 	})
 	t.Run("RT-17", func(t *testing.T) {
 		access, refreshToken := signIn(t, s, "orders:read")
-		if err := s.Store.Delete(t.Context(), "grant/"+claimsOf(t, access)["grant_id"].(string)); err != nil {
+		if err := s.Store.Delete(t.Context(), authserver.Grants(s.Store).Key(claimsOf(t, access)["grant_id"].(string))); err != nil {
 			t.Fatal(err)
 		}
 		refused(t, "a genuine token without a record", refresh(t, s, refreshToken), 400, "invalid_grant")

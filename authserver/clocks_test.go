@@ -86,7 +86,7 @@ func bobsGrant(t *testing.T, s *Server) Authorization {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.createGrant(t.Context(), &may, newID(), grant, "https://api.example.com", basis{standing: before, given: time.Now()})
+	a, err := s.createGrant(t.Context(), &may, NewGrantID(grant.Subject), grant, "https://api.example.com", basis{standing: before, given: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

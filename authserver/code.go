@@ -41,7 +41,7 @@ type code struct {
 func (s *Server) newCode(c *client, request authorizationRequest, current *session) (sealed, grantID string, err error) {
 	now := time.Now()
 	minted := code{
-		ID: newID(), GrantID: newID(), Issued: now.UnixMilli(), Expires: now.Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
+		ID: newID(), GrantID: NewGrantID(current.Subject), Issued: now.UnixMilli(), Expires: now.Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
 		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources,
 		IDTokenClaims: slices.Sorted(maps.Keys(request.Claims.IDToken)), UserInfoClaims: slices.Sorted(maps.Keys(request.Claims.UserInfo)),
 		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID,

@@ -23,7 +23,7 @@ func Issue(ctx context.Context, s *Server, clientID, resource string, grant Gran
 	if err != nil {
 		return "", "", err
 	}
-	authorization, err := s.createGrant(ctx, c, newID(), grant, resource, basis{standing: before, given: time.Now()})
+	authorization, err := s.createGrant(ctx, c, NewGrantID(grant.Subject), grant, resource, basis{standing: before, given: time.Now()})
 	if err != nil {
 		return "", "", err
 	}

@@ -92,7 +92,7 @@ func (s *Server) deleteAll(ctx context.Context, subject string, hasEnded func(Gr
 		failures := make([]error, len(ended))
 		var wait sync.WaitGroup
 		for i, id := range ended {
-			wait.Go(func() { failures[i] = s.deleteGrant(ctx, subject, id) })
+			wait.Go(func() { failures[i] = s.grants.Delete(ctx, id) })
 		}
 		wait.Wait()
 		ended = ended[:0]

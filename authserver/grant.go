@@ -96,7 +96,7 @@ type basis struct {
 	spends   []store.Creation // marks that nobody may have made before; *store.ExistsError is wrapped where somebody has
 }
 
-// createGrant stores a new grant of a user under id and returns the decision to issue
+// createGrant stores a new grant of a user under id, a NewGrantID, and returns the decision to issue
 // tokens for all of it. Where the client may not refresh, the record lives as
 // long as the access token, so that its state can be asked for.
 //
@@ -104,6 +104,9 @@ type basis struct {
 // them and all else that could have ended it, when the grant can be found by whoever
 // ends the user, the session or the client: of two that meet, one sees the other.
 func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Grant, resource string, before basis) (Authorization, error) {
+	if !strings.HasPrefix(id, grantHome(grant.Subject)) { // whoever ends the user would not find it
+		return Authorization{}, fmt.Errorf("the id of a grant of %q begins as another user's", grant.Subject)
+	}
 	now := time.Now()
 	end := now.Add(s.tokens.RefreshMax)
 	expires := now.Add(s.tokens.RefreshIdle)
@@ -127,7 +130,6 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	}
 	records, err := store.Do(ctx, s.store, store.Batch{
 		Create: append(before.spends, creation),
-		Link:   []store.Membership{{Index: subjectGrants(grant.Subject), Member: id, Expires: end}},
 		Get:    keys,
 	})
 	if err != nil {
@@ -205,49 +207,42 @@ func (grant Grant) heldBy(found standing, err error) (standing, error) {
 	return found, nil
 }
 
-// subjectGrants names the index that a user's grants are found by, to be listed or
-// ended. Those of a session are found among them: users have few.
-func subjectGrants(subject string) string { return "grants/sub/" + subject }
+// The id of a grant begins with its user's home, and the rest is random. So the grants of
+// a user are a family in the store, which is how they are found to be listed or ended;
+// those of a session are found among them: users have few.
+//
+// The home says no more of a user than the sub that is in every token with a grant_id.
+const (
+	homeSize   = 16 // characters of base64url
+	memberSize = 16
+)
 
-const grantsAtOnce = 100 // that eachGrant reads in one question
+// NewGrantID returns the id of a new grant of a user: 32 characters of base64url.
+func NewGrantID(subject string) string { return grantHome(subject) + newID()[:memberSize] }
+
+func grantHome(subject string) string { return hashOf("grants\x00" + subject)[:homeSize] }
+
+// Grants returns the grants in a store.
+func Grants(s store.Store) store.Table[Grant] {
+	return store.Table[Grant]{Store: s, Name: "grant", Home: homeSize}
+}
 
 // eachGrant visits the grants that a user has given and that have not ended.
 func (s *Server) eachGrant(ctx context.Context, subject string, visit func(id string, grant Grant, record store.Record) error) error {
-	var ids []string
-	read := func() error {
-		records, err := getAll(ctx, s.store, ids, s.grants.Key)
-		if err != nil {
-			return err
-		}
-		for i, record := range records {
-			if !record.Exists() { // ended or expired from disuse; its entry would go much later
-				if err := s.store.Unlink(ctx, subjectGrants(subject), ids[i]); err != nil {
-					return unavailable(fmt.Errorf("listing grants: %w", err))
-				}
-				continue
-			}
-			grant, err := s.grants.Decode(record)
-			if err == nil {
-				err = visit(ids[i], grant, record)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		ids = ids[:0]
-		return nil
-	}
-	for member, err := range s.store.Linked(ctx, subjectGrants(subject), store.Member{}) {
+	home := grantHome(subject)
+	for member, err := range s.store.Members(ctx, s.grants.Family(home)) {
 		if err != nil {
 			return unavailable(fmt.Errorf("listing grants: %w", err))
 		}
-		if ids = append(ids, member.Name); len(ids) == grantsAtOnce {
-			if err := read(); err != nil {
-				return err
-			}
+		grant, err := s.grants.Decode(member.Record)
+		if err == nil && grant.Subject == subject { // two users' homes might be the same, once in 2^96
+			err = visit(home+member.Name, grant, member.Record)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return read()
+	return nil
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -42,5 +42,5 @@ func (g passwordGrant) Authorize(ctx context.Context, request tokenRequest) (Aut
 	if err != nil {
 		return Authorization{}, err
 	}
-	return s.createGrant(ctx, c, newID(), grant, resource, basis{standing: before, given: time.Now(), proof: &shown})
+	return s.createGrant(ctx, c, NewGrantID(grant.Subject), grant, resource, basis{standing: before, given: time.Now(), proof: &shown})
 }

@@ -69,17 +69,8 @@ func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
 	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {
 		return err
 	}
-	grant, _, err := s.grants.Get(ctx, grantID)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	} else if err == nil {
-		err = s.grants.Delete(ctx, grantID)
-	}
-	if err != nil {
+	if err := s.grants.Delete(ctx, grantID); err != nil {
 		return fmt.Errorf("ending a grant: %w", err)
-	}
-	if err := s.store.Unlink(ctx, subjectGrants(grant.Subject), grantID); err != nil { // it would go by itself, later
-		s.log.Warn("a grant that has ended is still indexed", "grant_id", grantID, "error", err.Error())
 	}
 	return nil
 }
@@ -194,13 +185,13 @@ func (s *Server) everywhere(ctx context.Context) error {
 func (s *Server) deleteGrants(ctx context.Context, subject string, begun epoch) error {
 	visited := 0
 	err := s.eachGrant(ctx, subject, func(id string, grant Grant, _ store.Record) error {
-		if visited++; visited > grantsAtOnce {
+		if visited++; visited > deletedBefore {
 			return errLater
 		}
 		if !begun.ends(grant) {
 			return nil // made meanwhile
 		}
-		return s.deleteGrant(ctx, subject, id)
+		return s.grants.Delete(ctx, id)
 	})
 	if errors.Is(err, errLater) {
 		s.feed.finishing.addSubject(subject, begun)
@@ -209,18 +200,13 @@ func (s *Server) deleteGrants(ctx context.Context, subject string, begun epoch) 
 	return err
 }
 
+const deletedBefore = 100 // grants of a user, before whoever ends them returns
+
 var errLater = errors.New("the rest is deleted later")
 
 // deleteSessionGrants deletes those grants of a user that belong to a session.
 func (s *Server) deleteSessionGrants(ctx context.Context, subject, sessionID string) error {
 	return s.deleteAll(ctx, subject, func(grant Grant) bool { return grant.SessionID == sessionID })
-}
-
-func (s *Server) deleteGrant(ctx context.Context, subject, grantID string) error {
-	if err := s.grants.Delete(ctx, grantID); err != nil {
-		return err
-	}
-	return s.store.Unlink(ctx, subjectGrants(subject), grantID)
 }
 
 // endToken ends one access token.

@@ -177,7 +177,7 @@ func New(c Config) (*Server, error) {
 		users:      newUserDirectory(c.Users, c.Clients, c.Store, notBefore),
 		resources:  newResourceRegistry(c, c.Keys.Default()),
 		store:      c.Store,
-		grants:     store.Table[Grant]{Store: c.Store, Name: "grant"},
+		grants:     Grants(c.Store),
 		revoked:    store.Table[revocation]{Store: c.Store, Name: "revoked"},
 		used:       store.Table[struct{}]{Store: c.Store, Name: "assertion"},
 		keys:       c.Keys,

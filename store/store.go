@@ -19,6 +19,9 @@
 //     Create and Swap carry an identity of the call for that.
 //   - Keys, index names, members and log names are 1 to 512 bytes; values and
 //     events are at most 64 KiB. Anything else is ErrInvalid and nothing is sent.
+//   - A record may be a member of a family, which is found by the family's name: see
+//     MemberKey. It is a record like any other. All of a family are in one place, so
+//     it is for what belongs together, such as the grants of a user.
 //   - Values are opaque bytes. Callers store hashes or sealed bytes of secrets,
 //     never the secrets.
 package store
@@ -27,6 +30,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -119,6 +123,12 @@ type Store interface {
 	// Delete removes the record if it exists. It is no error if it does not.
 	Delete(ctx context.Context, key string) error
 
+	// Members yields the live records of a family in no particular order: each that
+	// was one all the while at least once, each at most a few times, as it was at some
+	// instant during the call. It reads page by page, one round trip each, and ends
+	// after yielding an error.
+	Members(ctx context.Context, family string) iter.Seq2[FamilyMember, error]
+
 	// Add adds n to a counter and returns its new value. A counter that does not
 	// exist is zero and lives for window (at least a millisecond) from its first
 	// Add; later calls do not prolong it. n may be negative or zero. If an answer is lost, n may be
@@ -156,6 +166,34 @@ type Store interface {
 
 	// Close flushes and releases the store. Calls after Close fail.
 	Close() error
+}
+
+// FamilyMember is one record of a family.
+type FamilyMember struct {
+	Name string
+	Record
+}
+
+// MemberKey is the key of a record that is a member of a family. Neither part is
+// empty, and the family's name has no NUL.
+func MemberKey(family, member string) string { return family + "\x00" + member }
+
+// CutMember returns the parts of a MemberKey; ok is false for any other key.
+func CutMember(key string) (family, member string, ok bool) {
+	family, member, _ = strings.Cut(key, "\x00")
+	return family, member, family != "" && member != ""
+}
+
+// CheckFamily returns ErrInvalid, wrapped with what is wrong, unless name can be a
+// family's.
+func CheckFamily(name string) error {
+	if err := CheckKey(name); err != nil {
+		return err
+	}
+	if strings.Contains(name, "\x00") {
+		return invalid("the name of a family has no NUL")
+	}
+	return nil
 }
 
 // CheckKey returns ErrInvalid, wrapped with what is wrong, unless name can be a

@@ -17,11 +17,22 @@ import (
 // changed they stay as they are. See Written for what is more than a further field.
 type Table[T any] struct {
 	Store Store
-	Name  string // for example "grant"
+	Name  string // for example "session"
+	// Home is how many characters an id begins with that name its family; 0 for none.
+	Home int
 }
 
 // Key returns the store's key for id.
-func (t Table[T]) Key(id string) string { return t.Name + "/" + id }
+func (t Table[T]) Key(id string) string {
+	if t.Home > 0 && len(id) > t.Home {
+		return MemberKey(t.Family(id[:t.Home]), id[t.Home:])
+	}
+	return t.Name + "/" + id
+}
+
+// Family returns the family of the ids that begin with home; the rest of each is the
+// member's name.
+func (t Table[T]) Family(home string) string { return t.Name + "/" + home }
 
 // Get returns the record of id and its decoded value, or ErrNotFound.
 func (t Table[T]) Get(ctx context.Context, id string) (T, Record, error) {

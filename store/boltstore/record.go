@@ -26,10 +26,13 @@ func encodeRecord(r store.Record) []byte {
 
 // readRecord returns the live record of a key, or the zero Record.
 func readRecord(tx *bbolt.Tx, key string, now time.Time) (store.Record, error) {
-	b := tx.Bucket(records).Get([]byte(key))
-	if b == nil {
-		return store.Record{}, nil
+	if b := tx.Bucket(records).Get([]byte(key)); b != nil {
+		return decodeRecord(key, b, now)
 	}
+	return store.Record{}, nil
+}
+
+func decodeRecord(key string, b []byte, now time.Time) (store.Record, error) {
 	if len(b) < recordHeader {
 		return store.Record{}, fmt.Errorf("the record %q is cut short: %w", key, errDamaged)
 	}
@@ -138,6 +141,37 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return s.update(ctx, func(tx *bbolt.Tx) error { return tx.Bucket(records).Delete([]byte(key)) })
 }
 
+// Members implements store.Store. The keys of a family follow each other.
+func (s *Store) Members(ctx context.Context, family string) iter.Seq2[store.FamilyMember, error] {
+	return func(yield func(store.FamilyMember, error) bool) {
+		if err := store.CheckFamily(family); err != nil {
+			yield(store.FamilyMember{}, err)
+			return
+		}
+		prefix := []byte(store.MemberKey(family, ""))
+		for from := prefix; from != nil; {
+			var page []store.FamilyMember
+			next, err := s.page(ctx, records, prefix, from, func(key, value []byte, now time.Time) error {
+				record, err := decodeRecord(string(key), value, now)
+				if err == nil && record.Exists() && len(key) > len(prefix) {
+					page = append(page, store.FamilyMember{Name: string(key[len(prefix):]), Record: record})
+				}
+				return err
+			})
+			if err != nil {
+				yield(store.FamilyMember{}, fmt.Errorf("reading a family: %w", err))
+				return
+			}
+			for _, member := range page {
+				if !yield(member, nil) {
+					return
+				}
+			}
+			from = next
+		}
+	}
+}
+
 func putRecord(tx *bbolt.Tx, key string, r store.Record) error {
 	return tx.Bucket(records).Put([]byte(key), encodeRecord(r))
 }
@@ -232,7 +266,7 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 	return s.update(ctx, func(tx *bbolt.Tx) error { return tx.Bucket(indexes).Delete(pair(index, []byte(member))) })
 }
 
-const pageSize = 500 // members that Linked reads in one transaction
+const pageSize = 500 // members that Linked or Members reads in one transaction
 
 // Linked implements store.Store.
 func (s *Store) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
@@ -247,7 +281,14 @@ func (s *Store) Linked(ctx context.Context, index string, after store.Member) it
 			from = append(pair(index, []byte(after.Name)), 0)
 		}
 		for from != nil {
-			page, next, err := s.page(ctx, prefix, from)
+			var page []store.Member
+			next, err := s.page(ctx, indexes, prefix, from, func(key, value []byte, now time.Time) error {
+				expires, err := expiryOf(value)
+				if err == nil && now.Before(expires) {
+					page = append(page, store.Member{Name: string(key[len(prefix):]), Expires: expires})
+				}
+				return err
+			})
 			if err != nil {
 				yield(store.Member{}, fmt.Errorf("reading an index: %w", err))
 				return
@@ -262,30 +303,27 @@ func (s *Store) Linked(ctx context.Context, index string, after store.Member) it
 	}
 }
 
-// page returns live members from a key on, and where to go on, nil at the end.
-func (s *Store) page(ctx context.Context, prefix, from []byte) (members []store.Member, next []byte, err error) {
+// page reads what is in a bucket under a prefix from a key on, and returns where to go
+// on, nil at the end.
+func (s *Store) page(ctx context.Context, bucket, prefix, from []byte, read func(key, value []byte, now time.Time) error) (next []byte, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		now, cursor := time.Now(), tx.Bucket(indexes).Cursor()
-		read := 0
+		now, cursor := time.Now(), tx.Bucket(bucket).Cursor()
+		entries := 0
 		for key, value := cursor.Seek(from); bytes.HasPrefix(key, prefix); key, value = cursor.Next() {
-			if read++; read > pageSize {
+			if entries++; entries > pageSize {
 				next = bytes.Clone(key)
 				return nil
 			}
-			expires, err := expiryOf(value)
-			if err != nil {
+			if err := read(key, value, now); err != nil {
 				return err
-			}
-			if now.Before(expires) {
-				members = append(members, store.Member{Name: string(key[len(prefix):]), Expires: expires})
 			}
 		}
 		return nil
 	})
-	return members, next, err
+	return next, err
 }
 
 // pair joins a name, its length and a second part, so that no two pairs are alike.

@@ -190,22 +190,33 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 
 // Linked implements store.Store.
 func (s *Store) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
-	return func(yield func(store.Member, error) bool) {
+	return guardedPages(s, s.inner.Linked(ctx, index, after))
+}
+
+// Members implements store.Store.
+func (s *Store) Members(ctx context.Context, family string) iter.Seq2[store.FamilyMember, error] {
+	return guardedPages(s, s.inner.Members(ctx, family))
+}
+
+// guardedPages makes one call of all that a list reads.
+func guardedPages[T any](s *Store, list iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		asked := false
 		refused := s.call(false, func() (failed error) {
 			asked = true
-			for member, err := range s.inner.Linked(ctx, index, after) {
+			for one, err := range list {
 				if err != nil {
 					failed = err
 				}
-				if !yield(member, err) {
+				if !yield(one, err) {
 					break
 				}
 			}
 			return failed
 		})
 		if !asked {
-			yield(store.Member{}, refused)
+			var none T
+			yield(none, refused)
 		}
 	}
 }

@@ -30,7 +30,9 @@ type identity struct {
 	Records  int      `json:"records,omitempty"`  // highest version of a record in it, 0 for 1
 }
 
-const identityVersion = 1
+// identityVersion also says how the store is laid out: 1 was from before the first release,
+// with grants and an index of them (docs/decisions/0049-families-of-records.md).
+const identityVersion = 2
 
 // mark is what an instance knows of a store.
 type mark struct {
@@ -72,10 +74,15 @@ func find(ctx context.Context, s store.Store) (mark, error) {
 	return decode(records[0])
 }
 
+const orEmpty = "run the build that wrote it, or begin with an empty store"
+
 func decode(record store.Record) (mark, error) {
 	m := mark{Mark: record.Version}
 	if err := json.Unmarshal(record.Value, &m.identity); err != nil || m.ID == "" {
-		return mark{}, errors.New("the store's record of who it is cannot be read")
+		return mark{}, fmt.Errorf("the store's record of who it is cannot be read: %s", orEmpty)
+	}
+	if m.Version < identityVersion {
+		return mark{}, fmt.Errorf("the store is laid out as by a build from before the first release: %s", orEmpty)
 	}
 	if m.Version > identityVersion {
 		return mark{}, fmt.Errorf("the store's record of who it is has format %d and this version reads %d: run the version that wrote it, or a newer one", m.Version, identityVersion)

@@ -39,6 +39,11 @@ func TestVersionOfAStore(t *testing.T) {
 	if !errors.Is(err, store.ErrNewer) || !strings.Contains(err.Error(), "holds records of version 2 and this release reads versions up to 1: run the release that wrote it") {
 		t.Errorf("a store of a later release: %v", err)
 	}
+	for _, value := range []string{`{"v":1,"id":"x","ticked":1}`, "\x00\x00\x00\x00\x00\x00\x00\x00" + `{"v":1}`} {
+		if _, err := decode(store.Record{Version: 1, Value: []byte(value)}); err == nil || !strings.Contains(err.Error(), "begin with an empty store") {
+			t.Errorf("a store of before the first release: %v", err)
+		}
+	}
 	if _, err := announce(t.Context(), inner, first, store.Readable+1); !errors.Is(err, store.ErrNewer) {
 		t.Errorf("announcing meanwhile: %v", err)
 	}

@@ -127,11 +127,19 @@ func everyCall(t *testing.T, options redisstore.Options) error {
 	for _, err := range s.Linked(ctx, "index", store.Member{}) {
 		linked = errors.Join(linked, err)
 	}
+	member := store.MemberKey("family", "member")
+	made := errors.Join(s.Delete(ctx, member), s.Create(ctx, member, nil, later))
+	_, moved := s.Swap(ctx, member, 1, nil, later)
+	_, found := s.Get(ctx, member)
+	made = errors.Join(made, moved, found)
+	for _, err := range s.Members(ctx, "family") {
+		made = errors.Join(made, err)
+	}
 	_, appended := s.Append(ctx, "log", []byte("event"), time.Hour)
 	_, read := s.Get(ctx, "record", "other")
 	_, told := s.Tail(ctx, "log", 0, 0)
 	_, asked := s.Clock(ctx)
-	return errors.Join(asked, counted, created, swapped, linked, appended, read, told, s.Delete(ctx, "record"), s.Ping(ctx))
+	return errors.Join(asked, counted, created, swapped, linked, made, appended, read, told, s.Delete(ctx, "record"), s.Ping(ctx))
 }
 
 // The recipes of docs/operating.md, as they are written there, give what they promise.

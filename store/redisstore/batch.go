@@ -17,16 +17,18 @@ func (s *Store) Do(ctx context.Context, b store.Batch) ([]store.Record, error) {
 		return nil, err
 	}
 	keys := make([]string, 0, len(b.Create)+len(b.Link)+len(b.Get))
-	args := make([]any, 0, 3+2*(len(b.Create)+len(b.Link)))
+	args := make([]any, 0, 3+3*len(b.Create)+2*len(b.Link)+len(b.Get))
 	args = append(args, operation(), len(b.Create), len(b.Link))
 	for _, c := range b.Create {
-		keys, args = append(keys, s.prefix+recordKey(c.Key)), append(args, expiry(c.Expires), c.Value)
+		key, field := placeOf(c.Key)
+		keys, args = append(keys, s.prefix+key), append(args, field, expiry(c.Expires), c.Value)
 	}
 	for _, l := range b.Link {
 		keys, args = append(keys, s.prefix+indexKey(l.Index)), append(args, l.Member, expiry(l.Expires))
 	}
 	for _, key := range b.Get {
-		keys = append(keys, s.prefix+recordKey(key))
+		key, field := placeOf(key)
+		keys, args = append(keys, s.prefix+key), append(args, field)
 	}
 	if len(keys) == 0 {
 		return nil, nil

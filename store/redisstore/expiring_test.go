@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -38,5 +39,69 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	if len(left) != 1 || !slices.Contains(left, "authserver:r:stays") {
 		t.Errorf("%d keys are left: %q", len(left), left[:min(len(left), 10)])
+	}
+}
+
+// What has expired in a family goes when others come, long before the family does.
+func TestFamilyForgets(t *testing.T) {
+	const dead, live = 60, 200
+	ctx, server := t.Context(), redistest.Start(t)
+	s := open(t, server.URL())
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer client.Close()
+	soon := time.Now().Add(time.Second)
+	for i := range dead {
+		if err := s.Create(ctx, store.MemberKey("family", fmt.Sprint("dead ", i)), nil, soon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Until(soon) + time.Millisecond)
+	for i := range live {
+		if err := s.Create(ctx, store.MemberKey("family", fmt.Sprint("live ", i)), nil, soon.Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := client.HLen(ctx, "authserver:f:family").Result(); err != nil || n < live || n > live+dead/3 {
+		t.Errorf("%d members are kept of %d that live, %v", n, live, err)
+	}
+}
+
+// A family is there for as long as the last of its members, whichever was written last,
+// and for an hour more at most.
+func TestFamilyIsKept(t *testing.T) {
+	ctx, server := t.Context(), redistest.Start(t)
+	s := open(t, server.URL())
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer client.Close()
+	now := time.Now()
+	write := func(member string, version uint64, expires time.Time) {
+		t.Helper()
+		var err error
+		if version == 0 {
+			err = s.Create(ctx, store.MemberKey("family", member), nil, expires)
+		} else {
+			_, err = s.Swap(ctx, store.MemberKey("family", member), version, nil, expires)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var last time.Time
+	for i, step := range []struct {
+		member  string
+		version uint64
+		lives   time.Duration
+	}{
+		{"a", 0, time.Hour}, {"a", 1, 23 * time.Hour}, {"a", 2, 48 * time.Hour}, {"a", 3, 48*time.Hour + time.Minute}, {"a", 4, 49 * time.Hour}, {"b", 0, time.Minute},
+		{"b", 1, 50*time.Hour + 59*time.Minute}, {"a", 5, time.Hour}, {"a", 6, 51 * time.Hour}, {"a", 7, 51*time.Hour + time.Second}, {"b", 2, 52*time.Hour - time.Second}, {"b", 3, 1000 * time.Hour},
+	} {
+		expires := now.Add(step.lives)
+		if write(step.member, step.version, expires); expires.After(last) {
+			last = expires
+		}
+		kept, err := client.PExpireTime(ctx, "authserver:f:family").Result()
+		if at := time.UnixMilli(kept.Milliseconds()); err != nil || at.UnixMilli() < last.UnixMilli() || at.After(last.Add(time.Hour)) {
+			t.Errorf("step %d: the family is kept until %v, its last member until %v, %v", i, at, last, err)
+		}
 	}
 }

@@ -111,7 +111,7 @@ func shape(from *[]byte, depth int) []byte {
 
 // header is the beginning of a record.
 func header(version byte) string {
-	return "operator" + strings.Repeat("\x00", 7) + string(version) + strings.Repeat("\x00", 16)
+	return "caller" + strings.Repeat("\x00", 5) + string(version) + strings.Repeat("\x00", 12)
 }
 
 // Whatever answers in place of Redis, or has written into it, is trouble: no crash, and
@@ -122,7 +122,7 @@ func FuzzAnswers(f *testing.F) {
 		"", "\x00", "\x01\x01", "\x01\x00", "\x01\x07", "\x06\x00", "\x06\x01", "\x06\x02", "\x06\x03", "\x06\x07", text("1"), text("1700000000000-0"), text("1-x"), "\x04\x00",
 		"\x04\x01\x00", "\x04\x01" + text(header(1)+"value"), "\x04\x01" + text(header(0)+"value"), "\x04\x01" + text("short"), "\x04\x02\x00\x00", "\x04\x01\x01\x05", "\x04\x01\x04\x01\x00",
 		"\x04\x03\x01\x01" + text(header(2)+"v") + "\x01\x05", "\x04\x03\x01\x00" + text(header(3)) + "\x01\x05", "\x04\x02\x01\x00" + text(header(1)), "\x04\x02\x01\x00\x00", "\x04\x01\x01\x01", "\x04\x03\x01\xff" + text("") + "\x01\x05", "\x04\x03\x01\x02" + text(header(2)) + "\x00",
-		"\x04\x02" + text("0") + "\x04\x02" + text("member") + text("9999999999999"), "\x04\x02" + text("0") + "\x04\x02" + text("member") + text("soon"), "\x04\x02" + text("0") + "\x04\x01" + text("member"),
+		"\x04\x02" + text("0") + "\x04\x02" + text("member") + text("9999999999999"), "\x04\x02" + text("0") + "\x04\x02" + text("member") + text("soon"), "\x04\x02" + text("0") + "\x04\x02" + text("member") + text("caller\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff"), "\x04\x02" + text("0") + "\x04\x01" + text("member"),
 		"\x04\x01\x04\x02" + text("authserver:l:log") + "\x04\x01\x04\x02" + text("5-1") + "\x04\x02" + text("e") + text("event"),
 		"\x04\x01\x04\x02" + text("authserver:l:log") + "\x04\x01\x04\x02" + text("5-1") + "\x04\x02" + text("f") + text("event"),
 		"\x04\x01\x04\x02" + text("authserver:l:log") + "\x04\x01\x04\x02" + text("x") + "\x04\x00",
@@ -164,6 +164,14 @@ func FuzzAnswers(f *testing.F) {
 		for member, err := range s.Linked(ctx, "index", store.Member{}) {
 			if err == nil && !strings.Contains(answer, "\r\n"+member.Name+"\r\n") {
 				t.Errorf("%q: Linked says %q, %v", answer, member, err)
+			}
+		}
+		if records, err := s.Get(ctx, store.MemberKey("family", "member")); err == nil && len(records) != 1 {
+			t.Errorf("%q: Get says %v of a member", answer, records)
+		}
+		for member, err := range s.Members(ctx, "family") {
+			if err == nil && (!member.Exists() || !strings.Contains(answer, "\r\n"+member.Name+"\r\n")) {
+				t.Errorf("%q: Members says %v", answer, member)
 			}
 		}
 		if position, err := s.Append(ctx, "log", []byte("event"), time.Hour); err == nil && position == 0 && !strings.Contains(answer, "0-0") {

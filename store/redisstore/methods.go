@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,8 +15,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Records, counters, indexes and logs have names of their own in Redis.
-func recordKey(key string) string { return "r:" + key }
+// Records, families, counters, indexes and logs have names of their own in Redis.
+// placeOf returns the key and the field of a record; see scripts.go.
+func placeOf(key string) (name, field string) {
+	if family, member, ok := store.CutMember(key); ok {
+		return familyKey(family), member
+	}
+	return "r:" + key, ""
+}
+
+func familyKey(family string) string { return "f:" + family }
 
 func indexKey(index string) string { return "i:" + index }
 
@@ -40,7 +48,14 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error)
 	if err != nil {
 		return nil, s.trouble(err)
 	}
-	return decodeRecords(found)
+	records, err := decodeRecords(found)
+	for i, key := range keys {
+		// Redis removes what has expired itself, but for members of families.
+		if _, _, member := store.CutMember(key); err == nil && member && !time.Now().Before(records[i].Expires) {
+			records[i] = store.Record{}
+		}
+	}
+	return records, err
 }
 
 // decodeRecords reads strings and nils.
@@ -61,37 +76,63 @@ func decodeRecords(found []any) (records []store.Record, err error) {
 }
 
 // getAll returns a string for each key, or nil where there is none. One command
-// costs both sides half of what several do; a Cluster takes it only for keys that
-// happen to be in one place.
+// costs both sides half of what several do; but it takes no members of families, and in
+// a Cluster only keys that happen to be in one place.
 func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
-	names := make([]string, len(keys))
+	_, cluster := s.client.(*redis.ClusterClient)
+	together := make([]string, 0, len(keys))
+	var apart []int // which of the keys need a command of their own
 	for i, key := range keys {
-		names[i] = s.prefix + recordKey(key)
-	}
-	if _, cluster := s.client.(*redis.ClusterClient); !cluster {
-		found, err := s.client.MGet(ctx, names...).Result()
-		if err == nil && len(found) != len(names) {
-			err = fmt.Errorf("%d values for %d keys", len(found), len(names))
+		if name, field := placeOf(key); field == "" && !cluster {
+			together = append(together, s.prefix+name)
+		} else {
+			apart = append(apart, i)
 		}
-		return found, err
+	}
+	if len(apart) == 0 {
+		return several(s.client.MGet(ctx, together...), len(together))
 	}
 	pipeline := s.client.Pipeline()
-	for _, name := range names {
-		pipeline.Get(ctx, name)
+	answers := make([]*redis.StringCmd, len(apart))
+	for n, i := range apart {
+		if name, field := placeOf(keys[i]); field == "" {
+			answers[n] = pipeline.Get(ctx, s.prefix+name)
+		} else {
+			answers[n] = pipeline.HGet(ctx, s.prefix+name, field)
+		}
 	}
-	answers, err := pipeline.Exec(ctx)
-	if err != nil && !errors.Is(err, redis.Nil) {
+	var rest *redis.SliceCmd
+	if len(together) > 0 {
+		rest = pipeline.MGet(ctx, together...)
+	}
+	if _, err := pipeline.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	found := make([]any, len(keys))
-	for i, answer := range answers {
-		if text, err := answer.(*redis.StringCmd).Result(); err == nil {
-			found[i] = text
-		} else if !errors.Is(err, redis.Nil) {
+	var found []any
+	if rest != nil {
+		var err error
+		if found, err = several(rest, len(together)); err != nil {
 			return nil, err
 		}
 	}
+	for n, i := range apart { // in the order of keys, so that each comes to its place
+		var one any
+		if text, err := answers[n].Result(); err == nil {
+			one = text
+		} else if !errors.Is(err, redis.Nil) {
+			return nil, err
+		}
+		found = slices.Insert(found, i, one)
+	}
 	return found, nil
+}
+
+func several(values *redis.SliceCmd, n int) ([]any, error) {
+	found, err := values.Result()
+	if err == nil && len(found) != n {
+		err = fmt.Errorf("%d values for %d keys", len(found), n)
+	}
+	return found, err
 }
 
 // unexpected is the error for an answer that no script or command of ours gives.
@@ -104,7 +145,11 @@ func decodeRecord(b []byte) (store.Record, error) {
 	if len(b) < headerSize {
 		return store.Record{}, errors.New("a record in Redis is cut short; does something else use the same keys?")
 	}
-	number := func(i int) uint64 { return binary.BigEndian.Uint64(b[operationSize+8*i:]) }
+	number := func(i int) uint64 {
+		var wide [8]byte
+		copy(wide[8-numberSize:], b[operationSize+numberSize*i:][:numberSize])
+		return binary.BigEndian.Uint64(wide[:])
+	}
 	if number(0) == 0 { // it would read as if there were none
 		return store.Record{}, errors.New("a record in Redis has no version; does something else use the same keys?")
 	}
@@ -121,7 +166,8 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, expires ti
 	if err := errors.Join(store.CheckKey(key), store.CheckValue(value, expires)); err != nil {
 		return err
 	}
-	created, err := s.run(ctx, createScript, recordKey(key), operation(), expiry(expires), value)
+	name, field := placeOf(key)
+	created, err := s.run(ctx, createScript, name, field, operation(), expiry(expires), value)
 	if err != nil {
 		return err
 	}
@@ -143,7 +189,8 @@ func (s *Store) Swap(ctx context.Context, key string, version uint64, value []by
 	if value == nil {
 		keep = 1
 	}
-	result, err := s.run(ctx, swapScript, recordKey(key), operation(), version, expiry(expires), keep, value)
+	name, field := placeOf(key)
+	result, err := s.run(ctx, swapScript, name, field, operation(), version, expiry(expires), keep, value)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -175,13 +222,23 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
-	if s.replicas > 0 {
-		_, err := s.run(ctx, deleteScript, recordKey(key))
+	name, field := placeOf(key)
+	if s.replicas > 0 && field == "" {
+		_, err := s.run(ctx, deleteScript, name)
+		return err
+	} else if s.replicas > 0 {
+		_, err := s.run(ctx, removeScript, name, "HDEL", field)
 		return err
 	}
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	if err := s.client.Del(ctx, s.prefix+recordKey(key)).Err(); err != nil {
+	var err error
+	if field == "" {
+		err = s.client.Del(ctx, s.prefix+name).Err()
+	} else {
+		err = s.client.HDel(ctx, s.prefix+name, field).Err()
+	}
+	if err != nil {
 		return s.trouble(err)
 	}
 	return nil
@@ -218,7 +275,7 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 		return err
 	}
 	if s.replicas > 0 {
-		_, err := s.run(ctx, unlinkScript, indexKey(index), member)
+		_, err := s.run(ctx, removeScript, indexKey(index), "ZREM", member)
 		return err
 	}
 	ctx, cancel := s.budget(ctx)
@@ -227,62 +284,6 @@ func (s *Store) Unlink(ctx context.Context, index, member string) error {
 		return s.trouble(err)
 	}
 	return nil
-}
-
-const pageSize = 500 // members that Linked asks for at once
-
-// Linked implements store.Store. Members are in the order of their expiry, and of their
-// names where that is the same.
-func (s *Store) Linked(ctx context.Context, index string, after store.Member) iter.Seq2[store.Member, error] {
-	return func(yield func(store.Member, error) bool) {
-		if err := store.CheckKey(index); err != nil {
-			yield(store.Member{}, err)
-			return
-		}
-		for {
-			page, err := s.page(ctx, index, after)
-			if err != nil {
-				yield(store.Member{}, err)
-				return
-			}
-			for _, member := range page {
-				if !member.Expires.After(after.Expires) && (member.Name <= after.Name || member.Expires.Before(after.Expires)) { // for ever
-					yield(store.Member{}, errors.New("reading an index from Redis: it goes back"))
-					return
-				}
-				if after = member; !yield(member, nil) {
-					return
-				}
-			}
-			if len(page) < pageSize {
-				return
-			}
-		}
-	}
-}
-
-// page returns the members after one, as many as one question is for.
-func (s *Store) page(ctx context.Context, index string, after store.Member) ([]store.Member, error) {
-	ctx, cancel := s.budget(ctx)
-	defer cancel()
-	expires := int64(0)
-	if after.Name != "" {
-		expires = expiry(after.Expires)
-	}
-	// It writes nothing, so that there is nothing for replicas to confirm.
-	found, err := linkedScript.Run(ctx, s.client, []string{s.prefix + indexKey(index)}, expires, after.Name, pageSize).StringSlice()
-	if err != nil {
-		return nil, s.trouble(err)
-	}
-	members := make([]store.Member, len(found)/2)
-	for i := range members { // names and scores in turn
-		score, err := strconv.ParseFloat(found[2*i+1], 64)
-		if err != nil || len(found)%2 != 0 { // to pass over it might be to leave something alive that is to end
-			return nil, errors.Join(errors.New("reading an index from Redis: a member has no expiry; does something else use the same keys?"), err)
-		}
-		members[i] = store.Member{Name: found[2*i], Expires: time.UnixMilli(int64(score))}
-	}
-	return members, nil
 }
 
 // A position is a stream entry's id: milliseconds, and a sequence number of 20 bits.

@@ -371,7 +371,8 @@ func operation() []byte {
 	return id
 }
 
-// expiry is an instant in milliseconds as the scripts take it, none before 1970.
-func expiry(t time.Time) int64 { return max(t.UnixMilli(), 1) }
+// expiry is an instant in milliseconds as the scripts take it, none before 1970 and none
+// that does not fit into a record.
+func expiry(t time.Time) int64 { return min(max(t.UnixMilli(), 1), 1<<(8*numberSize)-1) }
 
 var _ store.Batcher = (*Store)(nil)

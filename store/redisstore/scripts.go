@@ -2,11 +2,22 @@ package redisstore
 
 import "github.com/redis/go-redis/v9"
 
-// A record is one string: 8 random bytes that identify the call that wrote it, version,
-// change and expiry in milliseconds as big-endian 64-bit integers, then the value.
+// A record is one string. Its numbers are big-endian; 48 bits of milliseconds last until
+// the year 10889.
+//
+//	bytes
+//	 0– 5  random: the call that wrote it
+//	 6–11  version
+//	12–17  when it was written, milliseconds since 1970
+//	18–23  when it expires, likewise
+//	24–    value
+//
+// It is the value of a key r:KEY, which expires with it; or, of a member of a family, of a
+// field of the hash f:FAMILY, which expires with its last.
 const (
-	operationSize = 8
-	headerSize    = operationSize + 24
+	operationSize = 6
+	numberSize    = 6
+	headerSize    = operationSize + 3*numberSize
 )
 
 const now = `
@@ -14,7 +25,8 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 `
 
-// Each script but that of a batch has one key. Numbers stay below 2^53, which Lua keeps exactly.
+// Each script but that of a batch has one key. A record is at a key and a field, which is
+// empty for one that is of no family. Numbers stay below 2^53, which Lua keeps exactly.
 
 // touch writes what is there already, for replicate to wait for: that who asks again
 // finds what an earlier attempt wrote does not mean that the replicas have it.
@@ -25,46 +37,89 @@ local function touch(key)
 end
 `
 
-const create = touch + `
-local function is_ours(present, operation)
-  return string.sub(present, 1, 8) == operation and struct.unpack('>I8', present, 9) == 1
-end
-local function create(key, operation, expires, value)
-  if tonumber(expires) <= now then return end
-  redis.call('SET', key, operation .. struct.pack('>I8I8I8', 1, now, tonumber(expires)) .. value, 'PXAT', expires)
+// A member that has expired is gone, whoever has not removed it yet.
+const read = `
+local function has_expired(record) return struct.unpack('>I6', record, 19) <= now end
+local function read(key, field)
+  if field == '' then return redis.call('GET', key) end
+  local record = redis.call('HGET', key, field)
+  return record and not has_expired(record) and record
 end
 `
 
-// createScript: ARGV operation, expires, value. Answers 1, or 0 if the record exists.
+// The key of a family is there for at least as long as each member, and for up to an hour
+// more than one that was given more than a day. So it need not be moved at each refresh:
+// what a record says of itself tells for how long its family is kept because of it.
+const write = `
+local function kept(written, expires)
+  if expires - written <= 86400000 then return expires end
+  return math.ceil(expires / 3600000) * 3600000
+end
+local function write(key, field, operation, version, expires, value, kept_already)
+  local record = operation .. struct.pack('>I6I6I6', version, now, expires) .. value
+  if field == '' then
+    redis.call('SET', key, record, 'PXAT', expires)
+  elseif tonumber(expires) <= now then
+    redis.call('HDEL', key, field)
+  else
+    redis.call('HSET', key, field, record)
+    local keep = kept(now, tonumber(expires))
+    if keep > kept_already and keep > redis.call('PEXPIRETIME', key) then
+      redis.call('PEXPIREAT', key, string.format('%.0f', keep))
+    end
+  end
+  return record
+end
+`
+
+// Whoever creates a member looks at a few others, whichever, and removes those that have
+// expired: so these are never many more than a third of a family.
+const create = touch + read + write + `
+local function find(key, field)
+  if field == '' then return redis.call('GETRANGE', key, 0, 11) end
+  return string.sub(read(key, field) or '', 1, 12)
+end
+local function is_ours(present, operation)
+  return string.sub(present, 1, 6) == operation and struct.unpack('>I6', present, 7) == 1
+end
+local function create(key, field, operation, expires, value)
+  if tonumber(expires) <= now then return end
+  write(key, field, operation, 1, expires, value, 0)
+  if field == '' then return end
+  local others = redis.call('HRANDFIELD', key, 4, 'WITHVALUES')
+  for i = 1, #others, 2 do
+    if has_expired(others[i + 1]) then redis.call('HDEL', key, others[i]) end
+  end
+end
+`
+
+// createScript: ARGV field, operation, expires, value. Answers 1, or 0 if the record exists.
 var createScript = redis.NewScript(now + create + `
-local present = redis.call('GETRANGE', KEYS[1], 0, 15)
-if #present == 16 then
-  if not is_ours(present, ARGV[1]) then return 0 end
+local present = find(KEYS[1], ARGV[1])
+if #present == 12 then
+  if not is_ours(present, ARGV[2]) then return 0 end
   touch(KEYS[1])
   return 1
 end
-create(KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+create(KEYS[1], unpack(ARGV))
 return 1`)
 
-// swapScript: ARGV operation, version, expires, keep (1 or 0), value. Answers
+// swapScript: ARGV field, operation, version, expires, keep (1 or 0), value. Answers
 // {outcome, record, now}: 1 swapped, 0 another version, -1 no record.
-var swapScript = redis.NewScript(now + touch + `
-local present = redis.call('GET', KEYS[1])
+var swapScript = redis.NewScript(now + touch + read + write + `
+local field, operation, wanted, expires, keep, value = unpack(ARGV)
+local present = read(KEYS[1], field)
 if not present then return {-1, '', now} end
-local version, changed = struct.unpack('>I8I8', present, 9)
+local version, changed, until_now = struct.unpack('>I6I6I6', present, 7)
 if now < changed then now = changed end
-local wanted = tonumber(ARGV[2])
+wanted = tonumber(wanted)
 if version ~= wanted then
   touch(KEYS[1])
-  if version == wanted + 1 and string.sub(present, 1, 8) == ARGV[1] then return {1, present, now} end
+  if version == wanted + 1 and string.sub(present, 1, 6) == operation then return {1, present, now} end
   return {0, present, now}
 end
-local value = ARGV[5]
-if ARGV[4] == '1' then value = string.sub(present, 33) end
-local expires = tonumber(ARGV[3])
-local record = ARGV[1] .. struct.pack('>I8I8I8', version + 1, now, expires) .. value
-redis.call('SET', KEYS[1], record, 'PXAT', ARGV[3])
-return {1, record, now}`)
+if keep == '1' then value = string.sub(present, 25) end
+return {1, write(KEYS[1], field, operation, version + 1, expires, value, kept(changed, until_now)), now}`)
 
 // addScript: ARGV n, window in milliseconds.
 var addScript = redis.NewScript(`
@@ -116,28 +171,32 @@ end
 return redis.call('ZRANGE', KEYS[1], low, low + ARGV[3] - 1, 'WITHSCORES')`)
 
 // batchScript: KEYS of records to create, of indexes, of records to read. ARGV operation,
-// how many of the first and of the second, expires and value of each of the first, member
-// and expires of each of the second. Answers 0 and the records, or which one exists. What
+// how many of the first and of the second; field, expires and value of each of the first,
+// member and expires of each of the second, field of each of the third. Answers 0 and the records, or which one exists. What
 // an earlier attempt created is not created again where it has been deleted since.
 var batchScript = redis.NewScript(now + create + link + `
-local creations, links = tonumber(ARGV[2]), tonumber(ARGV[3])
+local operation, creations, links = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local again = false
 for i = 1, creations do
-  local present = redis.call('GETRANGE', KEYS[i], 0, 15)
-  if #present == 16 then
-    if not is_ours(present, ARGV[1]) then return {i} end
+  local present = find(KEYS[i], ARGV[3 * i + 1])
+  if #present == 12 then
+    if not is_ours(present, operation) then return {i} end
     again = true
   end
 end
 for i = 1, creations do
-  if again then touch(KEYS[i]) else create(KEYS[i], ARGV[1], ARGV[2 * i + 2], ARGV[2 * i + 3]) end
+  local field, expires, value = unpack(ARGV, 3 * i + 1, 3 * i + 3)
+  if again then touch(KEYS[i]) else create(KEYS[i], field, operation, expires, value) end
 end
+local at = 3 * creations + 4
 for i = creations + 1, creations + links do
-  link(KEYS[i], ARGV[2 * i + 2], ARGV[2 * i + 3])
+  link(KEYS[i], ARGV[at], ARGV[at + 1])
+  at = at + 2
 end
 local answer = {0}
 for i = creations + links + 1, #KEYS do
-  answer[#answer + 1] = redis.call('GET', KEYS[i])
+  answer[#answer + 1] = read(KEYS[i], ARGV[at])
+  at = at + 1
 end
 return answer`)
 
@@ -160,14 +219,14 @@ redis.call('SET', KEYS[1], '')
 redis.call('DEL', KEYS[1])
 `
 
-// deleteScript and unlinkScript are DEL and ZREM that write also when another attempt
-// was first, so that replicate has something to wait for.
+// deleteScript and removeScript are DEL, and HDEL or ZREM, that write also when another
+// attempt was first, so that replicate has something to wait for.
 var deleteScript = redis.NewScript(`
 if redis.call('DEL', KEYS[1]) == 0 then` + nothing + `end
 return 1`)
 
-// unlinkScript: ARGV member.
-var unlinkScript = redis.NewScript(touch + `
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then return 1 end
+// removeScript: ARGV command, field or member.
+var removeScript = redis.NewScript(touch + `
+if redis.call(ARGV[1], KEYS[1], ARGV[2]) == 1 then return 1 end
 if redis.call('PTTL', KEYS[1]) == -2 then` + nothing + `else touch(KEYS[1]) end
 return 1`)
