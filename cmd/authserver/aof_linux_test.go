@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +56,7 @@ func TestAppendOnlyFileCannotGrow(t *testing.T) {
 				t.Fatal(err)
 			}
 			revoke(unspent[0]) // with everysec, what comes in until Redis notices is acknowledged, and written later
-			eventually(t, "the balancer is not told", func() bool { return statusOf(t, base+"/readyz") == 503 })
+			timetest.Await(t, "the balancer is told", func() bool { return statusOf(t, base+"/readyz") == 503 })
 			for n, path := range []string{"/revoke", "/token"} {
 				if status, after := asked(t, base, path, unspent[n+1]); status != 503 || after == "" {
 					t.Errorf("%s: %d, Retry-After %q", path, status, after)
@@ -71,12 +72,12 @@ func TestAppendOnlyFileCannotGrow(t *testing.T) {
 				if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, &before, nil); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "Redis does not write again", func() bool { return strings.Contains(redis.Tell("INFO", "persistence"), "aof_last_write_status:ok") })
-				eventually(t, "the server does not recover", func() bool { return statusOf(t, base+"/readyz") == 200 })
+				timetest.Await(t, "Redis writes again", func() bool { return strings.Contains(redis.Tell("INFO", "persistence"), "aof_last_write_status:ok") })
+				timetest.Await(t, "the server recovers", func() bool { return statusOf(t, base+"/readyz") == 200 })
 				redis.Kill() // what is written outlives it
 			}
 			redis.Restart()
-			eventually(t, "the server does not recover", func() bool { return statusOf(t, base+"/readyz") == 200 })
+			timetest.Await(t, "the server recovers", func() bool { return statusOf(t, base+"/readyz") == 200 })
 			for n, token := range acknowledged {
 				if status := settled(t, base, token); status != 400 {
 					t.Errorf("revoked token %d of %d: %d", n+1, len(acknowledged), status)

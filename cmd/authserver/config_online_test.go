@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 )
 
 // FIELD 30: config check --online finds what stands between clients and the server: each of
@@ -79,7 +80,7 @@ func TestConfigCheckOnline(t *testing.T) {
 	} {
 		meddle.Store(&test.meddle)
 		if test.want == "" { // once it has read the log of revocations
-			eventually(t, test.name, func() bool {
+			timetest.Await(t, test.name, func() bool {
 				stdout, _, status := c.run("config", "check", "--online")
 				return status == 0 && !strings.Contains(stdout, "failed ") && strings.Contains(stdout, "passed       feed")
 			})

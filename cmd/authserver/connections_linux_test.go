@@ -90,7 +90,7 @@ func TestQueuedConnectionsAreNotReset(t *testing.T) {
 	for range 2 {
 		dialed(t, listener.Addr().String())
 	}
-	eventually(t, "two wait", func() bool { return queued(listener) == 2 })
+	timetest.Await(t, "two wait", func() bool { return queued(listener) == 2 })
 	for n := range 2 {
 		accepted, err := bounded.Accept()
 		if err != nil {

@@ -23,6 +23,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/internal/timetest"
 	"authserver/verifier"
 )
 
@@ -50,7 +51,7 @@ func TestDrainDelay(t *testing.T) {
 	}
 
 	p.Process.Signal(syscall.SIGTERM)
-	eventually(t, "/readyz does not say so", func() bool {
+	timetest.Await(t, "/readyz says so", func() bool {
 		response, err := http.Get(issuer + "/readyz")
 		if err != nil {
 			t.Fatalf("a new connection: %v", err)
@@ -200,7 +201,7 @@ func stopUnderLoad(t *testing.T, of *authservertest.Server, withTLS *tls.Config)
 		t.Helper()
 		for n := range clients {
 			until := count(&clients[n]) + 2
-			eventually(t, what, func() bool { return t.Failed() || count(&clients[n]) >= until })
+			timetest.Await(t, what, func() bool { return t.Failed() || count(&clients[n]) >= until })
 		}
 	}
 	each("clients are answered", func(c *client) int64 { return c.going.Load() })
@@ -232,7 +233,7 @@ func stopUnderLoad(t *testing.T, of *authservertest.Server, withTLS *tls.Config)
 	balanced.Store(staying)
 	each("clients go elsewhere", func(c *client) int64 { return c.staying.Load() })
 	going.close()
-	eventually(t, "connections are taken", func() bool {
+	timetest.Await(t, "connections are taken", func() bool {
 		connection, err := net.Dial("tcp", address)
 		if err == nil {
 			connection.Close()
@@ -274,7 +275,7 @@ func TestRequestsInIdleConnectionsAreAnswered(t *testing.T) {
 		bounded.changed(accepted, http.StateIdle)
 	}
 	fmt.Fprint(far[0], "GET /")
-	eventually(t, "it has come in", func() bool { return hasRequest(near[0]) })
+	timetest.Await(t, "it has come in", func() bool { return hasRequest(near[0]) })
 	fmt.Fprint(far[1], "GET /")
 	near[1].SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.ReadFull(near[1], make([]byte, 5)); err != nil {

@@ -22,11 +22,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	timetest.Await(t, what, condition)
-}
-
 // An output that takes nothing holds up nobody. What is lost is counted, and told in
 // its place once the output takes records again.
 func TestStuckOutputLosesWithCount(t *testing.T) {

@@ -78,7 +78,7 @@ func TestRedisInTrouble(t *testing.T) {
 				}
 			}
 			if test.answer == "OOM" || test.answer == "MISCONF" { // it can be read (FT-14), unless it was left alone just now
-				eventually(t, "what is there cannot be read", func() bool { status, _ := asked(t, base, "/introspect", token); return status == 200 })
+				timetest.Await(t, "what is there can be read", func() bool { status, _ := asked(t, base, "/introspect", token); return status == 200 })
 			}
 			for _, path := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration", "/healthz"} {
 				if status := statusOf(t, base+path); status != 200 {

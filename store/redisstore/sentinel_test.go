@@ -98,11 +98,6 @@ func TestFailover(t *testing.T) {
 		t.Errorf("events %v, %v", events, err)
 	}
 }
-func await(t *testing.T, what string, reached func() bool) {
-	t.Helper()
-	timetest.Await(t, what, reached)
-}
-
 func connect(t *testing.T, server *redistest.Server) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
