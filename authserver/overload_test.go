@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"authserver/internal/timetest"
 	"authserver/keys"
 )
 
@@ -235,6 +236,53 @@ func TestPasswordQueue(t *testing.T) {
 	}
 	if len(p.queue) != 0 || len(p.turns) != 0 {
 		t.Errorf("%d in the queue and %d turns taken when all are done", len(p.queue), len(p.turns))
+	}
+}
+
+// Whoever gives up, or is told to come back, while all turns are taken has not
+// failed: his password was not looked at.
+func TestBusyIsNoFailure(t *testing.T) {
+	s := browserServer(t, func(c *Config) { c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, "password") })
+	var taken []func()
+	for range cap(s.passwords.turns) {
+		done, err := s.passwords.turn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, done)
+	}
+	signIn := func(ctx context.Context) int {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, tokenRequestFor(t, strings.NewReader("grant_type=password&username=alice&password=wonderland")).WithContext(ctx))
+		return w.Code
+	}
+	for range 12 { // more than may fail
+		ctx, giveUp := context.WithCancel(t.Context())
+		status := make(chan int)
+		go func() { status <- signIn(ctx) }()
+		timetest.Await(t, "he waits for a turn", func() bool { return len(s.passwords.queue) > len(taken) })
+		giveUp()
+		if status := <-status; status != http.StatusServiceUnavailable {
+			t.Errorf("who gives up: %d", status)
+		}
+	}
+	places := cap(s.passwords.queue) - len(s.passwords.queue)
+	for range places {
+		s.passwords.queue <- struct{}{}
+	}
+	for range 12 {
+		if status := signIn(t.Context()); status != http.StatusServiceUnavailable {
+			t.Errorf("who is told to come back: %d", status)
+		}
+	}
+	for range places {
+		<-s.passwords.queue
+	}
+	for _, done := range taken {
+		done()
+	}
+	if status := signIn(t.Context()); status != http.StatusOK {
+		t.Errorf("when there is a turn for him: %d", status)
 	}
 }
 

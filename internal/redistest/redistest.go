@@ -179,6 +179,20 @@ func (s *Server) Kill() {
 	<-s.ended
 }
 
+// KillWritten is Kill when the system has all that was acknowledged. A Redis that syncs
+// every second writes before it answers, but not while it syncs: a process that is killed
+// then loses what was done meanwhile, of up to two seconds. Clients wait until it is dead.
+func (s *Server) KillWritten() {
+	s.t.Helper()
+	s.Tell("CLIENT", "PAUSE", "60000", "WRITE")
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(s.Tell("INFO", "persistence"), "aof_buffer_length:0\r"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal("redis-server does not write what it has put off")
+		}
+	}
+	s.Kill()
+}
+
 // Await waits until the server has ended by itself.
 func (s *Server) Await() {
 	s.t.Helper()
