@@ -80,11 +80,11 @@ type stalledStore struct {
 	reached, goOn chan struct{}
 }
 
-func (s *stalledStore) Link(ctx context.Context, index, member string, expires time.Time) error {
-	if strings.HasPrefix(index, "grants/") {
+func (s *stalledStore) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
+	if strings.HasPrefix(key, "grant/") {
 		s.once.Do(func() { close(s.reached); <-s.goOn })
 	}
-	return s.Store.Link(ctx, index, member, expires)
+	return s.Store.Create(ctx, key, value, expires)
 }
 
 // ATTACKS AC-13: the store takes its time over a code, and the client repeats its
