@@ -41,23 +41,7 @@ func TestWaitingInConnections(t *testing.T) {
 // A connection that seems idle, but has a request that nobody has come to yet, is not
 // the one that makes room.
 func TestWaitingRequestIsNotEvicted(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded := boundConnections(listener, nil)
-	defer bounded.Close()
-	var near, far []net.Conn
-	for range 2 {
-		far = append(far, dialed(t, listener.Addr().String()))
-		accepted, err := bounded.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer accepted.Close()
-		near = append(near, accepted)
-		bounded.changed(accepted, http.StateIdle)
-	}
+	bounded, near, far := idleConnections(t, 2)
 	fmt.Fprint(far[0], "GET /")
 	timetest.Await(t, "it has come in", func() bool { return hasRequest(near[0]) })
 	bounded.mu.Lock()

@@ -298,3 +298,25 @@ func TestAttackHT08(t *testing.T) {
 		t.Errorf("%d handlers of one connection ran at once", most.Load())
 	}
 }
+
+// idleConnections returns both ends of connections over which nothing is said.
+func idleConnections(t *testing.T, n int) (bounded *connections, near, far []net.Conn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded = boundConnections(listener, nil)
+	t.Cleanup(func() { bounded.Close() })
+	for range n {
+		far = append(far, dialed(t, listener.Addr().String()))
+		accepted, err := bounded.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { accepted.Close() })
+		near = append(near, accepted)
+		bounded.changed(accepted, http.StateIdle)
+	}
+	return bounded, near, far
+}

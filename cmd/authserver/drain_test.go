@@ -257,23 +257,7 @@ func stopUnderLoad(t *testing.T, of *authservertest.Server, withTLS *tls.Config)
 // When idle connections are closed at the end, one over which a request has come in that
 // nobody has read yet is not, nor one whose request is being read.
 func TestRequestsInIdleConnectionsAreAnswered(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bounded := boundConnections(listener, nil)
-	defer bounded.Close()
-	var near, far []net.Conn
-	for range 3 {
-		far = append(far, dialed(t, listener.Addr().String()))
-		accepted, err := bounded.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer accepted.Close()
-		near = append(near, accepted)
-		bounded.changed(accepted, http.StateIdle)
-	}
+	bounded, near, far := idleConnections(t, 3)
 	fmt.Fprint(far[0], "GET /")
 	timetest.Await(t, "it has come in", func() bool { return hasRequest(near[0]) })
 	fmt.Fprint(far[1], "GET /")
