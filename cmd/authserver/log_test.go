@@ -213,8 +213,14 @@ func TestStuckStandardError(t *testing.T) {
 	launch(t, p, writer, directory, environment, "serve")
 	writer.Close()
 	const requests = 300
+	asked := 0
+	ask := func() (int, error) { // as another client each time, who would be slowed down
+		asked++
+		status, _, err := postForm(t, p.url+"/token", fmt.Sprint("nobody", asked), "wrong", url.Values{"grant_type": {"client_credentials"}})
+		return status, err
+	}
 	for range requests {
-		if status, _, err := postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}}); err != nil || status != 401 {
+		if status, err := ask(); err != nil || status != 401 {
 			t.Fatal(status, err)
 		}
 	}
@@ -229,7 +235,7 @@ func TestStuckStandardError(t *testing.T) {
 	os.Rename(audit, audit+".1")
 	p.Process.Signal(syscall.SIGHUP)
 	timetest.Await(t, "a new audit file is written", func() bool {
-		postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}})
+		ask()
 		return refusals(audit) > 0
 	})
 	// Whoever reads it again finds every record.
@@ -240,7 +246,7 @@ func TestStuckStandardError(t *testing.T) {
 	// And when the reader ends, the server does not.
 	reader.Close()
 	for range 3 {
-		if status, _, err := postForm(t, p.url+"/token", "nobody", "wrong", url.Values{"grant_type": {"client_credentials"}}); err != nil || status != 401 {
+		if status, err := ask(); err != nil || status != 401 {
 			t.Fatal(status, err)
 		}
 	}
