@@ -50,7 +50,7 @@ func (m measured) whole() error {
 // those of its parts.
 func all(t testing.TB) []measured {
 	embedded, redis := stores(t)
-	return slices.Concat(endpoints(t, "embedded", embedded), endpoints(t, "Redis", redis),
+	return slices.Concat(endpoints(t, "embedded", embedded), []measured{byEdDSA(t)}, endpoints(t, "Redis", redis),
 		methods(t, "embedded", embedded), methods(t, "Redis", redis), parts(t))
 }
 
@@ -71,11 +71,10 @@ func stores(t testing.TB) (embedded, redis store.Store) {
 	return embedded, redis
 }
 
-// endpoints are the server's operations on one store.
-func endpoints(t testing.TB, name string, s store.Store) []measured {
-	const callback = "https://web.example.com/callback"
+// serverOn starts a server, and returns it and its endpoints without a network.
+func serverOn(t testing.TB, s store.Store, algorithms ...string) (*authservertest.Server, *endpoint) {
 	var config authserver.Config
-	running := authservertest.New(t, authservertest.Options{Store: s, Configure: func(c *authserver.Config) {
+	running := authservertest.New(t, authservertest.Options{Store: s, Algorithms: algorithms, Configure: func(c *authserver.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil)) // as in production
 		for i := range c.Clients {
 			if c.Clients[i].ClientID == authservertest.WebID {
@@ -89,7 +88,26 @@ func endpoints(t testing.TB, name string, s store.Store) []measured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &endpoint{handler: server.Handler(), header: make(http.Header)}
+	return running, &endpoint{handler: server.Handler(), header: make(http.Header)}
+}
+
+// byEdDSA is a token whose signature allocates next to nothing, so that what the server
+// itself allocates is seen.
+func byEdDSA(t testing.TB) measured {
+	s, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	_, e := serverOn(t, s, "EdDSA")
+	own := e.post("/token", url.Values{"grant_type": {"client_credentials"}})
+	return measured{name: "embedded: token, client_credentials by EdDSA", call: func() error { return e.serve(own, `"access_token":"`) }}
+}
+
+// endpoints are the server's operations on one store.
+func endpoints(t testing.TB, name string, s store.Store) []measured {
+	const callback = "https://web.example.com/callback"
+	running, e := serverOn(t, s)
 	first, err := e.tokens(url.Values{"grant_type": {"password"}, "username": {authservertest.Username}, "password": {authservertest.Password},
 		"scope": {"orders:read orders:write profile roles"}}) // without an ID token, which only a sign-in has
 	if err != nil {
