@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"authserver/store"
@@ -316,13 +317,19 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 	if err := s.markRemoved(ctx, known.user.subject, r.ClientID); err != nil { // for the codes that are out
 		return Revoked{}, err
 	}
-	ended, after := 0, ""
-	for {
-		ids, err := s.grantsAfter(ctx, known.user.subject, after, maxPage)
-		if err != nil {
-			return Revoked{}, err
+	ids := make(map[string]bool) // some may come twice
+	err = s.eachGrant(ctx, known.user.subject, func(id string, grant Grant, _ store.Record) error {
+		if grant.ClientID == r.ClientID {
+			ids[id] = true
 		}
-		infos, err := s.grantInfos(ctx, ids, "", r.ClientID)
+		return nil
+	})
+	if err != nil {
+		return Revoked{}, err
+	}
+	ended := 0
+	for chunk := range slices.Chunk(slices.Collect(maps.Keys(ids)), maxPage) {
+		infos, err := s.grantInfos(ctx, chunk, "", r.ClientID) // those that live
 		if err != nil {
 			return Revoked{}, err
 		}
@@ -332,10 +339,6 @@ func (s *Server) revokeOfBoth(ctx context.Context, r GrantRevoke, reason string)
 			}
 			ended++
 		}
-		if len(ids) < maxPage {
-			break
-		}
-		after = ids[maxPage-1]
 	}
 	return Revoked{"grants", known.user.subject + " at " + r.ClientID, &ended}, nil
 }

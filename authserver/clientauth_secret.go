@@ -74,8 +74,9 @@ func (s *Server) checkSecret(ctx context.Context, r *http.Request, presented ...
 	var c *client
 	var right bool
 	var wrong error
-	for _, one := range presented {
-		if c, right, wrong = s.compareSecret(ctx, one); right || c == nil {
+	left := presented // readings that are not known to be wrong
+	for ; len(left) > 0; left = left[1:] {
+		if c, right, wrong = s.compareSecret(ctx, left[0]); right || c == nil {
 			break
 		}
 	}
@@ -86,12 +87,14 @@ func (s *Server) checkSecret(ctx context.Context, r *http.Request, presented ...
 		return c, nil
 	}
 	from := guesser(presented[0].id, network(s.proxies.clientAddress(r)))
-	if wait := s.guesses.attempt(from); wait > 0 {
+	if wait := s.guesses.attempt(from, right); wait > 0 {
+		for range left { // the right one is not told by its time: a wrong one asks the store
+			s.clients.find(ctx, newID())
+		}
 		s.metrics.guesses.WithLabelValues("too_early").Inc()
 		return nil, c.refused(tooMany(wait))
 	}
 	if right {
-		s.guesses.forget(from)
 		return c, nil
 	}
 	s.metrics.guesses.WithLabelValues("wrong").Inc()

@@ -21,12 +21,12 @@ const (
 )
 
 // guesses are those at this instance: they cost the store nothing, and no client needs it
-// to authenticate. The longest ago are forgotten when there are too many; who comes from so
-// many networks is not slowed down by network.
+// to authenticate. When there are too many, the longest ago are forgotten, those last that have
+// to wait: who makes up a client_id for each request gets rid of no wait.
 type guesses struct {
-	mu        sync.Mutex
-	byGuesser map[string]*list.Element // by guesser
-	latest    *list.List               // of *guessed, the longest ago first
+	mu           sync.Mutex
+	byGuesser    map[string]*list.Element // by guesser
+	free, slowed *list.List               // of *guessed, the longest ago first; slowed are those beyond the free ones
 }
 
 type guessed struct {
@@ -37,51 +37,50 @@ type guessed struct {
 }
 
 func newGuesses() *guesses {
-	return &guesses{byGuesser: make(map[string]*list.Element), latest: list.New()}
+	return &guesses{byGuesser: make(map[string]*list.Element), free: list.New(), slowed: list.New()}
 }
 
 func guesser(id, network string) string { return hashed(id + "\x00" + network) }
 
-// attempt counts an attempt before anything is said of its secret, so that parallel
-// ones cannot outrun the count, or says how long it is too early.
-func (g *guesses) attempt(guesser string) (wait time.Duration) {
+// attempt returns how long an attempt is too early. One that is not is counted, or, where
+// the secret is right, forgotten with all before it.
+func (g *guesses) attempt(guesser string, right bool) (wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := time.Now()
-	place := g.byGuesser[guesser]
-	if place == nil {
-		if len(g.byGuesser) == maxGuessers {
-			g.remove(g.latest.Front())
+	now, of := time.Now(), &guessed{guesser: guesser}
+	if place := g.byGuesser[guesser]; place != nil {
+		of = place.Value.(*guessed)
+		if now.Before(of.next) {
+			return of.next.Sub(now)
 		}
-		place = g.latest.PushBack(&guessed{guesser: guesser})
-		g.byGuesser[guesser] = place
+		g.remove(place)
 	}
-	of := place.Value.(*guessed)
-	if now.Before(of.next) {
-		return of.next.Sub(now)
+	if right {
+		return 0
+	}
+	if len(g.byGuesser) == maxGuessers {
+		oldest := g.free.Front()
+		if oldest == nil {
+			oldest = g.slowed.Front()
+		}
+		g.remove(oldest)
 	}
 	if now.Sub(of.at) > throttleWindow {
 		of.failed = 0
 	}
 	of.failed++
 	of.at = now
+	kind := g.free
 	if of.failed > freePerGuesser {
 		of.next = now.Add(delayAfter(of.failed - freePerGuesser))
+		kind = g.slowed
 	}
-	g.latest.MoveToBack(place)
+	g.byGuesser[guesser] = kind.PushBack(of)
 	return 0
-}
-
-// forget forgets the attempts of a network that has the secret.
-func (g *guesses) forget(guesser string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if place := g.byGuesser[guesser]; place != nil {
-		g.remove(place)
-	}
 }
 
 func (g *guesses) remove(place *list.Element) {
 	delete(g.byGuesser, place.Value.(*guessed).guesser)
-	g.latest.Remove(place)
+	g.free.Remove(place) // which does nothing in a list that it is not in
+	g.slowed.Remove(place)
 }

@@ -5,13 +5,16 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"authserver/keys"
+	"authserver/store/boltstore"
 )
 
 // ATTACKS BF-07: whoever guesses at the secret of a client, at whatever endpoint, must wait
@@ -108,36 +111,87 @@ func TestGuessesAreSlowedDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuesses()
 		for n := range freePerGuesser + 1 {
-			if wait := g.attempt("a"); wait != 0 {
+			if wait := g.attempt("a", false); wait != 0 {
 				t.Fatalf("guess %d must wait for %s", n+1, wait)
 			}
 		}
 		for n := range 12 {
 			want := min(time.Second<<n, maxDelay)
 			for range 3 {
-				if wait := g.attempt("a"); wait != want {
+				if wait := g.attempt("a", false); wait != want {
 					t.Fatalf("guess %d beyond the free ones must wait for %s, want %s", n+1, wait, want)
 				}
 			}
 			time.Sleep(want)
-			if wait := g.attempt("a"); wait != 0 {
+			if wait := g.attempt("a", false); wait != 0 {
 				t.Fatalf("after the wait: %s", wait)
 			}
 		}
-		if wait := g.attempt("b"); wait != 0 {
+		if wait := g.attempt("b", false); wait != 0 {
 			t.Errorf("another one must wait for %s", wait)
 		}
 		time.Sleep(throttleWindow + time.Second)
 		for range freePerGuesser + 1 {
-			if wait := g.attempt("a"); wait != 0 {
+			if wait := g.attempt("a", false); wait != 0 {
 				t.Fatalf("a quarter of an hour later: %s", wait)
 			}
 		}
 		for n := range maxGuessers + 10 {
-			g.attempt(strconv.Itoa(n))
+			g.attempt(strconv.Itoa(n), false)
 		}
-		if len(g.byGuesser) != maxGuessers || g.latest.Len() != maxGuessers {
-			t.Errorf("%d and %d are remembered, want %d", len(g.byGuesser), g.latest.Len(), maxGuessers)
+		if n := g.free.Len() + g.slowed.Len(); len(g.byGuesser) != maxGuessers || n != maxGuessers {
+			t.Errorf("%d and %d are remembered, want %d", len(g.byGuesser), n, maxGuessers)
+		}
+		if wait := g.attempt("a", false); wait != time.Second {
+			t.Errorf("guesses under other names have taken a wait away: %s are left", wait)
+		}
+		for n := range maxGuessers { // all of them have to wait
+			for range freePerGuesser + 1 {
+				g.attempt("slowed"+strconv.Itoa(n), false)
+			}
+		}
+		if n := g.slowed.Len(); len(g.byGuesser) != maxGuessers || n != maxGuessers {
+			t.Errorf("%d and %d of those who wait are remembered, want %d", len(g.byGuesser), n, maxGuessers)
 		}
 	})
+}
+
+// Who must wait is told nothing of a short secret by the time that its comparison takes.
+func TestTooEarlyCostsTheSame(t *testing.T) {
+	opened, err := boltstore.Open(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { opened.Close() })
+	var gets, adds atomic.Int64
+	s := insideServer(t, asked{opened, &gets, &adds}, keys.MasterKey{})
+	const short = "hunter+2"
+	weak := *s.clients.configured["service"]
+	weak.id, weak.secrets, weak.longSecrets = "weak", []clientSecret{newClientSecret(short)}, false
+	s.clients.configured["weak"] = &weak
+	questions := func(secret string) int64 {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/revoke", strings.NewReader("token=x"))
+		r.Header.Set("Content-Type", formType)
+		r.SetBasicAuth("weak", secret)
+		gets.Store(0)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if n := gets.Load(); w.Code == 429 {
+			return n
+		}
+		return -1
+	}
+	for range freePerGuesser + 1 {
+		questions("wrong")
+	}
+	for _, place := range s.guesses.byGuesser {
+		place.Value.(*guessed).next = time.Now().Add(time.Hour)
+	}
+	// By Basic a secret is read in two ways where they differ: as it is, and decoded.
+	for _, c := range [][2]string{{"hunter+3", short}, {"hunter%2B3", "hunter%2B2"}} {
+		wrong, right := questions(c[0]), questions(c[1])
+		if wrong < 1 || right != wrong {
+			t.Errorf("%s asks the store %d times, %s, which is right, %d times", c[0], wrong, c[1], right)
+		}
+	}
 }

@@ -16,6 +16,7 @@ const (
 	// server does work that nobody waits for any more.
 	perCPU = 256
 
+	usualBody   = 2 << 10 // bytes
 	smallBody   = 8 << 10 // bytes; nearly all requests have less
 	largeBodies = 512     // that are read or worked on at once, at most: 32 MiB
 
@@ -105,9 +106,10 @@ func (a admission) enter(r *http.Request) (done func(), err error) {
 	}
 }
 
-// readSmall reads the first smallBody bytes of a body, or all of it.
+// readSmall reads the first smallBody bytes of a body, or all of it. Where a usual length is
+// promised that much room is made at once; over HTTP/2 the end of a body may come behind it.
 func readSmall(r *http.Request) ([]byte, error) {
-	if r.ContentLength < 0 || r.ContentLength > smallBody {
+	if r.ProtoMajor != 1 || r.ContentLength < 0 || r.ContentLength > usualBody {
 		return io.ReadAll(io.LimitReader(r.Body, smallBody))
 	}
 	body := make([]byte, r.ContentLength)

@@ -20,7 +20,7 @@ var planted = []struct{ name, scenario, file, old, new string }{
 	{"a stolen token is refused and the grant lives on", "one-embedded", "authserver/grant_refresh_token.go",
 		"if err := s.endGrant(ctx, claims.GrantID, reasonTheft); err != nil {", "if err := ctx.Err(); err != nil {"},
 	{"a revocation is acknowledged before it is in the log, and the record stays", "one-redis", "authserver/revocation.go",
-		"	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return err\n	}\n	grant, _, err :=", "	go s.publish(context.WithoutCancel(ctx), revocation{Grant: grantID, Reason: reason})\n	if ctx != nil {\n		return nil\n	}\n	grant, _, err :="},
+		"	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return err\n	}\n	if err := s.grants.Delete", "	go s.publish(context.WithoutCancel(ctx), revocation{Grant: grantID, Reason: reason})\n	if ctx != nil {\n		return nil\n	}\n	if err := s.grants.Delete"},
 	{"store trouble is answered with invalid_grant", "one-redis", "authserver/grant_refresh_token.go",
 		"return Grant{}, store.Record{}, \"\", unavailable(fmt.Errorf(\"moving a grant: %w\", err))", "return Grant{}, store.Record{}, \"\", errGrantEnded.because(fmt.Errorf(\"moving a grant: %w\", err))"},
 	{"a write is acknowledged before it is on disk", "one-embedded", "store/boltstore/boltstore.go",
@@ -30,7 +30,7 @@ var planted = []struct{ name, scenario, file, old, new string }{
 	{"a key signs on after it was retired or declared compromised", "rotating", "keys/manager.go",
 		"	signer := n.signers[ring]\n	if signer == nil {\n		return \"\", n.noKey(ring, m.config)\n	}\n	token", "	signer := n.signers[ring]\n	if signer == nil {\n		return \"\", n.noKey(ring, m.config)\n	}\n	signer = firstSigner(ring, signer)\n	token"},
 	{"a revocation that meets a failover of the store is acknowledged and forgotten", "one-redis", "authserver/revocation.go",
-		"	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return err\n	}\n	grant, _, err :=", "	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return nil\n	}\n	grant, _, err :="},
+		"	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return err\n	}\n	if err := s.grants.Delete", "	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {\n		return nil\n	}\n	if err := s.grants.Delete"},
 	{"a cache of tokens without a bound", "sessions", "authserver/checked.go",
 		"	if c.young == nil || len(c.young) == maxChecked {", "	kept = append(kept, make([]byte, 2<<10))\n	if c.young == nil || len(c.young) == maxChecked {"},
 }

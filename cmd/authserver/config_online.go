@@ -106,6 +106,8 @@ type question struct {
 	body   []byte
 }
 
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // clients follow none
+
 // askIssuer sends a request as a client would, but follows no redirect.
 func askIssuer(ctx context.Context, method, location string, body io.Reader) (q question, response *http.Response, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, location, body)
@@ -115,10 +117,7 @@ func askIssuer(ctx context.Context, method, location string, body io.Reader) (q 
 	if body != nil {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	client := http.Client{
-		Timeout:       20 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := http.Client{Timeout: 20 * time.Second, CheckRedirect: noRedirect}
 	if response, err = client.Do(request); err != nil {
 		return q, nil, err
 	}
@@ -254,7 +253,8 @@ func (c *config) checkFeed(ctx context.Context, list *checklist, location string
 		return
 	}
 	request.Header.Set("Accept", "text/event-stream")
-	response, err := http.DefaultClient.Do(request)
+	client := http.Client{CheckRedirect: noRedirect}
+	response, err := client.Do(request)
 	if err == nil {
 		defer response.Body.Close()
 		lines := bufio.NewScanner(response.Body)

@@ -108,3 +108,31 @@ func TestFamilyIsKept(t *testing.T) {
 		}
 	}
 }
+
+// Who reads a family while Redis is killed and comes back sees all of it: where the one
+// process was to go on means something else to the next.
+func TestFamilyAcrossARestart(t *testing.T) {
+	const members = 600 // of which a page has about a hundred
+	ctx, server := t.Context(), redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := open(t, server.URL())
+	for i := range members {
+		if err := s.Create(ctx, store.MemberKey("family", fmt.Sprint("member ", i)), nil, store.Forever); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := make(map[string]bool)
+	killed := false
+	for member, err := range s.Members(ctx, "family") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[member.Name] = true; !killed {
+			killed = true
+			server.Kill()
+			server.Restart()
+		}
+	}
+	if len(seen) != members {
+		t.Errorf("%d of %d members were seen", len(seen), members)
+	}
+}

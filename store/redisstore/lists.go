@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 
 // How many members are asked for at once.
 const (
-	pageSize   = 500 // by Linked
-	familyPage = 100 // by Members, with their records
+	pageSize      = 500 // by Linked
+	membersAtOnce = 100 // by Members, with their records
 )
 
 // Linked implements store.Store. Members are in the order of their expiry, and of their
@@ -71,43 +72,93 @@ func (s *Store) page(ctx context.Context, index string, after store.Member) ([]s
 	return members, nil
 }
 
-// Members implements store.Store.
+// Members implements store.Store. A cursor of HSCAN means something to the process that
+// gave it only: where another one goes on, after a restart, a failover or a move of the
+// slot, it is begun anew, or members would be passed over.
 func (s *Store) Members(ctx context.Context, family string) iter.Seq2[store.FamilyMember, error] {
 	return func(yield func(store.FamilyMember, error) bool) {
 		if err := store.CheckFamily(family); err != nil {
 			yield(store.FamilyMember{}, err)
 			return
 		}
-		for cursor := uint64(0); ; {
-			page, next, err := s.scan(ctx, family, cursor)
+		cursor, process := "0", ""
+		for begun := 1; ; {
+			page, err := s.familyPage(ctx, family, cursor)
 			if err != nil {
-				yield(store.FamilyMember{}, s.trouble(err))
+				yield(store.FamilyMember{}, err)
 				return
 			}
-			for i := 0; i+1 < len(page); i += 2 { // names and records in turn
-				record, err := decodeRecord([]byte(page[i+1]))
-				if err != nil { // to pass over it might be to leave something alive that is to end
-					yield(store.FamilyMember{}, fmt.Errorf("reading a family from Redis: %w", err))
+			if process == "" {
+				process = page.process
+			}
+			if page.process != process {
+				if begun++; begun > mostBegun {
+					yield(store.FamilyMember{}, errors.New("reading a family from Redis: another process answers again and again"))
 					return
 				}
-				if time.Now().Before(record.Expires) && !yield(store.FamilyMember{Name: page[i], Record: record}, nil) {
+				cursor, process = "0", ""
+				continue
+			}
+			for _, member := range page.members {
+				if !yield(member, nil) {
 					return
 				}
 			}
-			if next == 0 {
+			if page.next == "0" {
 				return
 			}
-			if next == cursor { // for ever
+			if page.next == cursor { // for ever
 				yield(store.FamilyMember{}, errors.New("reading a family from Redis: it does not come to an end"))
 				return
 			}
-			cursor = next
+			cursor = page.next
 		}
 	}
 }
 
-func (s *Store) scan(ctx context.Context, family string, cursor uint64) ([]string, uint64, error) {
+const mostBegun = 10 // times that a family is read from its beginning
+
+type familyPage struct {
+	process string // the run_id of the Redis that was asked
+	next    string // where to go on there, "0" at the end
+	members []store.FamilyMember
+}
+
+// familyPage returns the live members of one page, by Redis's clock as everywhere.
+func (s *Store) familyPage(ctx context.Context, family, cursor string) (familyPage, error) {
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	return s.client.HScan(ctx, s.prefix+familyKey(family), cursor, "", familyPage).Result()
+	// It writes nothing, so that there is nothing for replicas to confirm.
+	answer, err := membersScript.Run(ctx, s.client, []string{s.prefix + familyKey(family)}, cursor, membersAtOnce).Slice()
+	if err != nil {
+		return familyPage{}, s.trouble(err)
+	}
+	if len(answer) != 4 {
+		return familyPage{}, unexpected(answer)
+	}
+	var page familyPage
+	var ok [4]bool
+	page.process, ok[0] = answer[0].(string)
+	now, isNumber := answer[1].(int64)
+	page.next, ok[2] = answer[2].(string)
+	found, isList := answer[3].([]any)
+	ok[1], ok[3] = isNumber, isList && len(found)%2 == 0
+	if slices.Contains(ok[:], false) || page.process == "" {
+		return familyPage{}, unexpected(answer)
+	}
+	for i := 0; i < len(found); i += 2 { // names and records in turn
+		name, isName := found[i].(string)
+		encoded, isRecord := found[i+1].(string)
+		if !isName || !isRecord {
+			return familyPage{}, unexpected(found[i+1])
+		}
+		record, err := decodeRecord([]byte(encoded))
+		if err != nil { // to pass over it might be to leave something alive that is to end
+			return familyPage{}, fmt.Errorf("reading a family from Redis: %w", err)
+		}
+		if record.Expires.UnixMilli() > now {
+			page.members = append(page.members, store.FamilyMember{Name: name, Record: record})
+		}
+	}
+	return page, nil
 }

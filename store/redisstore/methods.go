@@ -44,14 +44,14 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]store.Record, error)
 	}
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	found, err := s.getAll(ctx, keys)
+	found, now, err := s.getAll(ctx, keys)
 	if err != nil {
 		return nil, s.trouble(err)
 	}
 	records, err := decodeRecords(found)
 	for i, key := range keys {
 		// Redis removes what has expired itself, but for members of families.
-		if _, _, member := store.CutMember(key); err == nil && member && !time.Now().Before(records[i].Expires) {
+		if _, _, member := store.CutMember(key); err == nil && member && !now.Before(records[i].Expires) {
 			records[i] = store.Record{}
 		}
 	}
@@ -75,10 +75,10 @@ func decodeRecords(found []any) (records []store.Record, err error) {
 	return records, nil
 }
 
-// getAll returns a string for each key, or nil where there is none. One command
-// costs both sides half of what several do; but it takes no members of families, and in
-// a Cluster only keys that happen to be in one place.
-func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
+// getAll returns a string for each key, or nil where there is none, and Redis's time where
+// a key is that of a member. One command costs both sides half of what several do; but it
+// takes no members of families, and in a Cluster only keys that happen to be in one place.
+func (s *Store) getAll(ctx context.Context, keys []string) (found []any, now time.Time, err error) {
 	_, cluster := s.client.(*redis.ClusterClient)
 	together := make([]string, 0, len(keys))
 	var apart []int // which of the keys need a command of their own
@@ -90,15 +90,20 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
 		}
 	}
 	if len(apart) == 0 {
-		return several(s.client.MGet(ctx, together...), len(together))
+		found, err = several(s.client.MGet(ctx, together...), len(together))
+		return found, now, err
 	}
 	pipeline := s.client.Pipeline()
 	answers := make([]*redis.StringCmd, len(apart))
+	var clock *redis.TimeCmd
 	for n, i := range apart {
 		if name, field := placeOf(keys[i]); field == "" {
 			answers[n] = pipeline.Get(ctx, s.prefix+name)
 		} else {
 			answers[n] = pipeline.HGet(ctx, s.prefix+name, field)
+			if clock == nil {
+				clock = pipeline.Time(ctx)
+			}
 		}
 	}
 	var rest *redis.SliceCmd
@@ -106,13 +111,16 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
 		rest = pipeline.MGet(ctx, together...)
 	}
 	if _, err := pipeline.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, err
+		return nil, now, err
 	}
-	var found []any
+	if clock != nil {
+		if now, err = clock.Result(); err != nil {
+			return nil, now, err
+		}
+	}
 	if rest != nil {
-		var err error
 		if found, err = several(rest, len(together)); err != nil {
-			return nil, err
+			return nil, now, err
 		}
 	}
 	for n, i := range apart { // in the order of keys, so that each comes to its place
@@ -120,11 +128,11 @@ func (s *Store) getAll(ctx context.Context, keys []string) ([]any, error) {
 		if text, err := answers[n].Result(); err == nil {
 			one = text
 		} else if !errors.Is(err, redis.Nil) {
-			return nil, err
+			return nil, now, err
 		}
 		found = slices.Insert(found, i, one)
 	}
-	return found, nil
+	return found, now, nil
 }
 
 func several(values *redis.SliceCmd, n int) ([]any, error) {

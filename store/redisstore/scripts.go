@@ -32,8 +32,8 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 // finds what an earlier attempt wrote does not mean that the replicas have it.
 const touch = `
 local function touch(key)
-  local left = redis.call('PTTL', key)
-  if left > 0 then redis.call('PEXPIRE', key, left) end
+  local at = redis.call('PEXPIRETIME', key)
+  if at > 0 then redis.call('PEXPIREAT', key, string.format('%.0f', at)) end
 end
 `
 
@@ -169,6 +169,13 @@ while low < high do
   if after(middle) then high = middle else low = middle + 1 end
 end
 return redis.call('ZRANGE', KEYS[1], low, low + ARGV[3] - 1, 'WITHSCORES')`)
+
+// membersScript: ARGV cursor, and how many are wanted, about. Answers which process this is,
+// the time, where to go on, and members and their records in turn.
+var membersScript = redis.NewScript(now + `
+local process = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+return {process, now, page[1], page[2]}`)
 
 // batchScript: KEYS of records to create, of indexes, of records to read. ARGV operation,
 // how many of the first and of the second; field, expires and value of each of the first,
