@@ -402,6 +402,9 @@ func TestKilledProcessLeavesItsAuditRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(content)) {
+			if !strings.HasSuffix(line, "\n") { // the rest is being written, or was when it was killed
+				break
+			}
 			var record struct{ Event, JTI string }
 			if err := json.Unmarshal([]byte(line), &record); err != nil {
 				t.Fatalf("%q: %v", line, err)

@@ -3,6 +3,7 @@ package browsertest
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -177,12 +178,13 @@ func (b *Browser) Open(url string) {
 }
 
 // Back presses the back button, and waits until the element that a CSS selector names
-// is there. The browser may have kept the page and show it without loading it again;
-// then Type and Click find nothing on it, but Press does.
+// is there, on another page than this one. The browser may have kept that page and show
+// it without loading it again; then Type and Click find nothing on it, but Press does.
 func (b *Browser) Back(then string) {
 	b.t.Helper()
-	Evaluate[int](b, "setTimeout(() => history.back())")
-	there := chromedp.Evaluate[bool](fmt.Sprintf("document.querySelector(%q) !== null", then))
+	leaving := fmt.Sprintf("%q", rand.Text()) // no page that the browser has kept is called so
+	Evaluate[int](b, fmt.Sprintf("window.leaving = %s, setTimeout(() => history.back())", leaving))
+	there := chromedp.Evaluate[bool](fmt.Sprintf("window.leaving !== %s && document.querySelector(%q) !== null", leaving, then))
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(b.ctx, patience)
 		found, err := chromedp.Run(ctx, there) // fails while the page changes
