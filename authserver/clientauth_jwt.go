@@ -108,7 +108,7 @@ func (c assertionClaims) check(issuer string, now time.Time) error {
 // spend makes an assertion unusable from now on, on every instance.
 func (m privateKeyJWT) spend(ctx context.Context, c *client, claims assertionClaims) error {
 	hash := sha256.Sum256([]byte(c.id + "\x00" + claims.ID))
-	until := time.UnixMilli(int64(claims.Expires * 1000)).Add(clockSkew + time.Second)
+	until := time.UnixMilli(int64(claims.Expires * 1000)).Add(clockSkew + markKept)
 	err := m.server.used.Create(ctx, base64.RawURLEncoding.EncodeToString(hash[:]), struct{}{}, until)
 	if errors.Is(err, store.ErrExists) {
 		return invalidClient(errors.New("the assertion was used before"))

@@ -110,7 +110,7 @@ func (s *Server) ready(c *client, resource string, scope []string) error {
 }
 
 // replayable is until when it is known that the code was used.
-func (c code) replayable() time.Time { return time.UnixMilli(c.Expires).Add(time.Minute) }
+func (c code) replayable() time.Time { return time.UnixMilli(c.Expires).Add(markKept) }
 
 // replayed answers whoever is not the first. He has presented what only the client
 // knows, and so has somebody else: what the code became ends (OAuth 2.1 §4.1.3,

@@ -114,7 +114,7 @@ func (s *Server) unsealInteraction(sealed string) (*interaction, error) {
 // spend completes an interaction: the first caller succeeds, whatever it answers
 // the client with (ATTACKS AZ-28).
 func (s *Server) spend(ctx context.Context, in *interaction) error {
-	err := s.spent.Create(ctx, in.ID, struct{}{}, time.Unix(in.Expires, 0).Add(time.Minute))
+	err := s.spent.Create(ctx, in.ID, struct{}{}, time.Unix(in.Expires, 0).Add(markKept))
 	switch {
 	case errors.Is(err, store.ErrExists):
 		return s.over(in, ErrorDone, errors.New("an interaction completed twice"))

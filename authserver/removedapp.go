@@ -47,7 +47,7 @@ func removedApp(subject, clientID string) string {
 
 func (s *Server) markRemoved(ctx context.Context, subject, clientID string) error {
 	now := time.Now()
-	expires := now.Add(s.tokens.Code + time.Minute)
+	expires := now.Add(s.tokens.Code + markKept)
 	_, _, err := s.removedApps().Update(ctx, removedApp(subject, clientID), expires, func(void *int64) error {
 		*void = max(*void, now.Add(removalMargin).UnixMilli())
 		return nil

@@ -27,6 +27,10 @@ const revocationVersion = 1
 // revocation matters: the verifiers' leeway of a minute at most, and clocks that differ.
 const revocationSlack = keys.ClockSkew + time.Minute
 
+// markKept is for how much longer than what was spent or ended a mark of that is kept. The
+// mark goes by the store's clock, and what it is about by that of an instance.
+const markKept = keys.ClockSkew + time.Minute
+
 // revocation says what has ended: exactly one of a token, a grant, a session, a
 // subject, a client, a key or everything. It is the event in the log, and the record of a
 // revoked access token. Times are seconds since 1970.

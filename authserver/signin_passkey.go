@@ -118,7 +118,7 @@ func (s *Server) refusePasskey(subject string, from caller, cause error) error {
 
 // spendChallenge lets a question be answered once (WebAuthn §13.4.3).
 func (s *Server) spendChallenge(ctx context.Context, challenge string) error {
-	err := s.spent.Create(ctx, "passkey/"+hashed(challenge), struct{}{}, time.Now().Add(passkeyWait+time.Minute))
+	err := s.spent.Create(ctx, "passkey/"+hashed(challenge), struct{}{}, time.Now().Add(passkeyWait+markKept))
 	if errors.Is(err, store.ErrExists) {
 		return errPasskeyUsed
 	}
