@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"authserver/internal/timetest"
+
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -38,13 +40,27 @@ const patience = 60 * time.Second
 // New starts a browser that lives as long as the test.
 func New(t testing.TB) *Browser {
 	t.Helper()
-	return start(t, t.TempDir())
+	return start(t, newProfile(t))
+}
+
+// newProfile makes a directory that goes with the test. What Chromium has started may
+// outlive it for a moment, and write into the directory while it is removed.
+func newProfile(t testing.TB) string {
+	t.Helper()
+	profile, err := os.MkdirTemp("", "browsertest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		timetest.AwaitNil(t, func() error { return os.RemoveAll(profile) })
+	})
+	return profile
 }
 
 // NewWithoutCookies starts a browser whose user has blocked all cookies.
 func NewWithoutCookies(t testing.TB) *Browser {
 	t.Helper()
-	profile := t.TempDir()
+	profile := newProfile(t)
 	preferences := filepath.Join(profile, "Default", "Preferences")
 	if err := os.MkdirAll(filepath.Dir(preferences), 0o700); err != nil {
 		t.Fatal(err)
@@ -184,24 +200,14 @@ func (b *Browser) Back(then string) {
 	b.t.Helper()
 	leaving := fmt.Sprintf("%q", rand.Text()) // no page that the browser has kept is called so
 	Evaluate[int](b, fmt.Sprintf("window.leaving = %s, setTimeout(() => history.back())", leaving))
-	there := chromedp.Evaluate[bool](fmt.Sprintf("window.leaving !== %s && document.querySelector(%q) !== null", leaving, then))
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(b.ctx, patience)
-		found, err := chromedp.Run(ctx, there) // fails while the page changes
-		cancel()
-		if err == nil && found {
-			return
-		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("going back to %s: %v; the tab is %s", then, err, b.where())
-		}
-	}
+	b.await("going back to "+then, fmt.Sprintf("window.leaving !== %s && %s", leaving, shown(then)))
 }
 
 // Press clicks by a script on the element that a CSS selector names, and waits until
-// the element that another one names is there, on the next page.
+// the element that another one names, which this page does not have, is there.
 func (b *Browser) Press(selector, then string) {
 	b.t.Helper()
+	b.lacks(then)
 	Evaluate[int](b, fmt.Sprintf("setTimeout(() => document.querySelector(%q).click())", selector))
 	b.Wait(then)
 }
@@ -212,18 +218,50 @@ func (b *Browser) Type(selector, text string) {
 	b.do("typing into "+selector, chromedp.Clear(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
-// Click clicks on the element that a CSS selector names, and waits until then the
-// element that another one names is there: on the next page, say.
+// Click clicks on the element that a CSS selector names, and waits until the element
+// that another one names, which this page does not have, is there: on the next page, say.
 func (b *Browser) Click(selector, then string) {
 	b.t.Helper()
+	b.lacks(then)
 	b.do("clicking on "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 	b.Wait(then)
 }
 
-// Wait waits for the element that a CSS selector names.
+// Wait waits for the element that a CSS selector names, on a page that has come to its
+// end: before, what follows the element may be missing, and what precedes it may move.
 func (b *Browser) Wait(selector string) {
 	b.t.Helper()
-	b.do("waiting for "+selector, chromedp.WaitReady(chromedp.CSS(selector)))
+	b.await("waiting for "+selector, shown(selector))
+}
+
+// shown is a JavaScript expression: the page is whole and has an element.
+func shown(selector string) string {
+	return fmt.Sprintf(`document.readyState === "complete" && document.querySelector(%q) !== null`, selector)
+}
+
+// await waits until a JavaScript expression is true, on this page or a later one.
+func (b *Browser) await(what, expression string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression)) // fails while the page changes
+		cancel()
+		if err == nil && is {
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("%s: %v; the tab is %s; the browser says %q", what, err, b.where(), b.Problems())
+		}
+	}
+}
+
+// lacks fails the test when the page has an element: who waits for it after a click
+// would take this page for the next one.
+func (b *Browser) lacks(selector string) {
+	b.t.Helper()
+	if Evaluate[bool](b, fmt.Sprintf("document.querySelector(%q) !== null", selector)) {
+		b.t.Fatalf("%s is there before the click; wait for what only comes after it; the tab is %s", selector, b.where())
+	}
 }
 
 // Text returns the visible text of the page.

@@ -54,11 +54,7 @@ func (all *Cluster) URL() string {
 // Reshard moves a number of slots from one server to another, with what is in them.
 func (all *Cluster) Reshard(from, to *Server, slots int) {
 	all.t.Helper()
-	id := func(s *Server) string {
-		text := s.ask("CLUSTER MYID")
-		_, text, _ = strings.Cut(text, "\r\n")
-		return strings.TrimSpace(text)
-	}
+	id := func(s *Server) string { return s.Tell("CLUSTER", "MYID") }
 	all.command("--cluster", "reshard", from.Addr, "--cluster-from", id(from), "--cluster-to", id(to), "--cluster-slots", fmt.Sprint(slots), "--cluster-yes")
 	all.settle()
 }

@@ -58,14 +58,22 @@ func StartUnder(t testing.TB, under []string, args ...string) *Server {
 
 // FreeAddress returns an address whose port nobody listens on, and whose port of a
 // Cluster's bus, 10000 higher, is free too. Both are below the ports that systems give
-// to outgoing connections, so that no client takes them before the server does.
+// to outgoing connections, so that no client takes them before the server does; and no
+// other test, of whatever process, gets them until this one has ended.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	for {
 		port := 10000 + rand.IntN(12000)
+		// What listens is a TCP port; the UDP port of the same number says whose it is.
+		taken, err := net.ListenPacket("udp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
 		if isFree(port) && isFree(port+10000) {
+			t.Cleanup(func() { taken.Close() })
 			return "127.0.0.1:" + strconv.Itoa(port)
 		}
+		taken.Close()
 	}
 }
 
@@ -145,7 +153,8 @@ func (s *Server) fatal() {
 	s.t.Fatalf("redis-server does not answer:\n%s", log)
 }
 
-// ask sends one inline command and returns the beginning of the answer.
+// ask sends one inline command and returns the beginning of the answer, and nothing when
+// none comes soon: who asks so asks again.
 func (s *Server) ask(command string) string {
 	connection, err := net.DialTimeout("tcp", s.Addr, time.Second)
 	if err != nil {
@@ -212,7 +221,7 @@ func (s *Server) Continue() { s.process.Signal(syscall.SIGCONT) }
 // Flush forgets everything that the server holds.
 func (s *Server) Flush() {
 	s.t.Helper()
-	if answer := s.ask("FLUSHALL"); !strings.HasPrefix(answer, "+OK") {
+	if answer := s.Tell("FLUSHALL"); answer != "OK" {
 		s.t.Fatalf("FLUSHALL: %q", answer)
 	}
 }

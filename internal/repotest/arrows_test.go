@@ -68,7 +68,7 @@ var arrows = []room{
 	{path: "verifier", imports: []string{"internal/accesstoken", "internal/feed", "internal/intake"}, tests: []string{"verifier/verifiertest", "internal/timetest", jose}},
 	{path: "verifier/verifiertest", imports: []string{"verifier", "internal/accesstoken", "internal/feed", jose}},
 
-	{path: "internal/browsertest", imports: []string{chromium, "github.com/chromedp/cdproto"}},
+	{path: "internal/browsertest", imports: []string{"internal/timetest", chromium, "github.com/chromedp/cdproto"}},
 
 	{path: "authserver", imports: []string{"store", "keys", languages, "internal/accesstoken", "internal/feed", "internal/intake", router, argon2, prometheus, webauthn, cbor},
 		tests: []string{"golang.org/x/oauth2", "golang.org/x/oauth2/clientcredentials", "authserver/authservertest", "store/boltstore", "store/redisstore", "internal/redistest", "verifier", "internal/browsertest", "internal/timetest", jose}},
@@ -77,7 +77,7 @@ var arrows = []room{
 
 	{path: "cmd/authserver", imports: []string{"authserver", "authserver/login", "keys", "keys/remote", "store", "store/boltstore", "store/guard", "store/redisstore", "verifier", "internal/accesstoken", "internal/feed",
 		"internal/intake", cobra, yamlModule, terminal, prometheus, "golang.org/x/sys/unix"}, tests: []string{"internal/redistest", "internal/timetest", "authserver/authservertest", "github.com/creack/pty"}},
-	{path: "resource-example", imports: []string{"verifier", "golang.org/x/oauth2"}, tests: []string{"authserver", "internal/browsertest", "authserver/authservertest", "verifier/verifiertest"}},
+	{path: "resource-example", imports: []string{"verifier", "golang.org/x/oauth2"}, tests: []string{"authserver", "internal/browsertest", "internal/redistest", "internal/timetest", "authserver/authservertest", "verifier/verifiertest"}},
 }
 
 // goPackage is what `go list -json` says of a package.
