@@ -23,7 +23,7 @@ type ClientInfo struct {
 	Source   string       `json:"source"`
 	Disabled bool         `json:"disabled"`
 	Created  int64        `json:"client_id_issued_at,omitempty"` // RFC 7591 §3.2.1
-	Secrets  []SecretInfo `json:"secrets,omitempty"`             // that it may authenticate with now
+	Secrets  []SecretInfo `json:"secrets,omitempty"`             // of a stored client: that it may authenticate with now
 }
 
 // SecretInfo is what is shown of a secret.
@@ -89,11 +89,7 @@ func getAll(ctx context.Context, s store.Store, ids []string, key func(id string
 // clientInfo describes a client by its configuration or its record.
 func (s *Server) clientInfo(id string, record store.Record) (ClientInfo, bool, error) {
 	if described, configured := s.clients.described[id]; configured {
-		info := ClientInfo{Client: described, Source: SourceConfiguration}
-		if described.ClientSecret != "" {
-			info.Secrets = []SecretInfo{{}}
-		}
-		return info, true, nil
+		return ClientInfo{Client: described, Source: SourceConfiguration}, true, nil
 	}
 	if !record.Exists() {
 		return ClientInfo{}, false, nil

@@ -158,7 +158,7 @@ func TestAdminClientSecrets(t *testing.T) {
 		}
 	}
 	var public authserver.ClientSecretAnswer
-	o.call(t, "/client/add", map[string]any{"client_id": "spa2", "token_endpoint_auth_method": "none"}, &public)
+	o.call(t, "/client/add", map[string]any{"client_id": "spa2", "token_endpoint_auth_method": "none", "redirect_uris": []string{"https://spa2.example.com/"}}, &public)
 	if public.ClientSecret != "" {
 		t.Error("a public client has a secret")
 	}

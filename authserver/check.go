@@ -82,7 +82,7 @@ func (c *checker) issuer(issuer string) {
 		c.error("issuer", "is missing; it is the https URL that clients know this server by, for example https://auth.example.com")
 	case err != nil || u.Host == "" || u.Opaque != "":
 		c.error("issuer", "%q is not an absolute URL; for example https://auth.example.com", issuer)
-	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())):
+	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(strings.ToLower(u.Hostname()))):
 		c.error("issuer", "%q must be https; http is allowed for localhost, 127.0.0.1 and [::1] only", issuer)
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		c.error("issuer", "%q must have no user, query or fragment (RFC 8414 section 2)", issuer) // RFC 8414 §2
@@ -90,7 +90,17 @@ func (c *checker) issuer(issuer string) {
 		c.error("issuer", "%q must not end with a slash; it is compared byte for byte, write %q", issuer, strings.TrimRight(issuer, "/"))
 	case u.EscapedPath() != u.Path || strings.Contains(u.Path, "//") || strings.Contains(u.Path, "/."):
 		c.error("issuer", "%q must have a plain path: no percent-encoding, empty or dot segments", issuer)
+	case issuer != normalOrigin(u)+u.Path:
+		c.warn("issuer", "%q is spelled %q by clients that parse it (RFC 3986 section 6.2), and compared byte for byte: they will refuse this server; write it so",
+			issuer, normalOrigin(u)+u.Path)
 	}
+}
+
+// normalOrigin is the scheme and the host of an https or http URL as browsers spell them,
+// but for letters beyond ASCII.
+func normalOrigin(u *url.URL) string {
+	host := strings.TrimSuffix(strings.ToLower(u.Host), map[string]string{"https": ":443", "http": ":80"}[u.Scheme])
+	return u.Scheme + "://" + host
 }
 
 func loopback(host string) bool {
@@ -243,6 +253,9 @@ func (c *checker) clientGrants(at string, client Client) {
 			c.error(fmt.Sprintf("%s.grant_types[%d]", at, j), "%q is unknown; allowed are %s", name, strings.Join(known, ", "))
 		}
 	}
+	if len(client.RedirectURIs) == 0 && slices.Contains(client.grantTypes(), "authorization_code") {
+		c.warn(at+".redirect_uris", "are missing: authorization_code, the grant of a client without grant_types, needs one; a machine has grant_types: [client_credentials]")
+	}
 	public := client.TokenEndpointAuthMethod == methodNone
 	if public && slices.Contains(client.GrantTypes, "client_credentials") {
 		c.error(at+".grant_types", "a public client cannot use client_credentials (OAuth 2.1 section 4.2)") // OAuth 2.1 §4.2
@@ -284,7 +297,9 @@ func (c *checker) users(users []User, clients []Client) {
 		} else {
 			subjects[subject] = true
 		}
-		if _, err := parsePasswordHash(user.PasswordHash); err != nil {
+		if user.PasswordHash == "" {
+			c.error(at+".password_hash", "is missing; make one with `authserver user hash`")
+		} else if _, err := parsePasswordHash(user.PasswordHash); err != nil {
 			c.error(at+".password_hash", "%v", err)
 		}
 	}

@@ -123,9 +123,10 @@ func (c Client) authMethods(hasSecret bool) []string {
 	return nil
 }
 
-// grantTypes are the grants that c may use; RFC 7591 §2 has the default.
+// grantTypes are the grants that c may use; RFC 7591 §2 has the default. A resource
+// server needs none.
 func (c Client) grantTypes() []string {
-	if len(c.GrantTypes) == 0 {
+	if len(c.GrantTypes) == 0 && (c.Resource == "" || len(c.RedirectURIs) > 0) {
 		return []string{"authorization_code"}
 	}
 	return c.GrantTypes

@@ -42,7 +42,9 @@ func (s *Server) authenticateClient(r *http.Request, f form) (*client, error) {
 		method = candidate
 	}
 	if method == nil {
-		return nil, invalidClient(errors.New("no client authentication in the request"))
+		missing := invalidClient(errors.New("no client authentication in the request"))
+		missing.Description = "the request names no client: authenticate it as it is registered, or send client_id if it is a public one"
+		return nil, missing
 	}
 	c, err := method.Authenticate(r.Context(), r, f)
 	if err != nil {

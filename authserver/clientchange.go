@@ -64,20 +64,20 @@ func (s *Server) addClient(ctx context.Context, described Client, expires time.T
 
 // checkNewClient refuses what the configuration would refuse.
 func (s *Server) checkNewClient(ctx context.Context, c Client, secret string) error {
+	if _, configured := s.clients.described[c.ClientID]; configured {
+		return adminExists("there is a client %q already, in the configuration", c.ClientID)
+	}
 	c.ClientSecret = secret
 	var check checker
 	check.clients([]Client{c}, s.resources.described, s.resources.owner)
 	var problems []string
 	for _, problem := range check.problems {
-		if !problem.Warning {
+		if !problem.Warning || problem.Key == "clients[0].redirect_uris" { // what is new need not be useless
 			problems = append(problems, strings.TrimPrefix(strings.TrimPrefix(problem.Key, "clients[0]"), ".")+" "+problem.Text)
 		}
 	}
 	if len(problems) > 0 {
 		return adminBadRequest("the client is not valid: %s", strings.TrimSpace(strings.Join(problems, "; ")))
-	}
-	if _, configured := s.clients.described[c.ClientID]; configured {
-		return adminExists("there is a client %q already, in the configuration", c.ClientID)
 	}
 	// RFC 9700 §4.15: no client can pass for a user.
 	known, err := s.userRecord(ctx, c.ClientID)

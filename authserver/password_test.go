@@ -90,7 +90,7 @@ func TestPasswordHashes(t *testing.T) {
 	}
 	config := authservertest.Config("https://auth.example.com")
 	for hash, want := range map[string]string{
-		"":                                              "not a PHC string",
+		"":                                              "is missing",
 		"hunter2":                                       "not a PHC string",
 		"$2b$12$abcdefghijklmnopqrstuv":                 "not supported, argon2id is",
 		"$argon2i$v=19$m=1,t=1,p=1$a$b":                 "not supported, argon2id is",

@@ -62,7 +62,9 @@ var responseParameters = []string{"code", "state", "iss", "error", "error_descri
 func (c *checker) redirectURI(key, uri string) {
 	u, err := url.Parse(uri)
 	switch {
-	case err != nil || !u.IsAbs() || strings.ContainsFunc(uri, notVSCHAR) || strings.ContainsAny(uri, " \\*"):
+	case strings.Contains(uri, "*"):
+		c.error(key, "%q has a *; register each URI, they are compared byte for byte", uri)
+	case err != nil || !u.IsAbs() || strings.ContainsFunc(uri, notVSCHAR) || strings.ContainsAny(uri, " \\"):
 		c.error(key, "%q is not an absolute URI", uri)
 	case strings.Contains(uri, "#"):
 		c.error(key, "%q has a fragment (RFC 6749 section 3.1.2)", uri) // RFC 6749 §3.1.2

@@ -130,10 +130,11 @@ func listedScopes(allowed []string) string {
 }
 
 // meant ends a description with the resource that an unknown one was probably meant to
-// be: with or without a slash at the end.
+// be: with or without a slash at the end, or in other letters, as libraries that parse a
+// URL write it anew.
 func (r resourceRegistry) meant(unknown string) string {
 	for _, known := range r.described {
-		if strings.TrimSuffix(known.Identifier, "/") == strings.TrimSuffix(unknown, "/") && known.Identifier != unknown && isScopeToken(known.Identifier) {
+		if strings.EqualFold(strings.TrimSuffix(known.Identifier, "/"), strings.TrimSuffix(unknown, "/")) && known.Identifier != unknown && isScopeToken(known.Identifier) {
 			return "; did you mean " + known.Identifier + " ? It is compared byte for byte"
 		}
 	}

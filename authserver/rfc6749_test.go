@@ -122,6 +122,14 @@ func TestTokenRefusals(t *testing.T) {
 	} {
 		refused(t, test.name, post(t, s.Issuer+"/token", test.basic, test.form), test.status, test.code)
 	}
+	// Libraries that parse a URL write it anew, with a slash and in small letters: what was meant is said.
+	for asked, said := range map[string]bool{authservertest.Audience + "/": true, strings.ToUpper(authservertest.Audience): true, authservertest.Audience + "/a": false} {
+		a := post(t, s.Issuer+"/token", service, cc("resource", asked))
+		refused(t, asked, a, 400, "invalid_target")
+		if strings.Contains(a.text("error_description"), "did you mean "+authservertest.Audience+" ?") != said {
+			t.Errorf("resource %s: %s", asked, a.raw)
+		}
+	}
 	// None of that has harmed the grant.
 	if a := refresh(t, s, refreshToken); a.status != http.StatusOK {
 		t.Errorf("after all refusals the refresh token is dead: %s", a.raw)

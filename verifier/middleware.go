@@ -72,7 +72,7 @@ func withScope(err error, requirement Requirement) error {
 
 // errNoToken is the answer to a request without a token: a challenge without an
 // error code (RFC 6750 §3.1).
-var errNoToken = &Error{Description: "send an access token in the Authorization header", Reason: NoToken}
+var errNoToken = &Error{Description: "send an access token in the header Authorization: Bearer TOKEN", Reason: NoToken}
 
 // tokenOf returns the token in the Authorization header, the only place that is
 // looked at (RFC 6750 §2.1, FAPI 2.0 §5.3.4).

@@ -151,7 +151,7 @@ func newRestoreCommand() *cobra.Command {
 func restore(ctx context.Context, data, name string, out io.Writer, ask func() error) (err error) {
 	backup, err := os.Open(name)
 	if err != nil {
-		return err
+		return withHint(fmt.Errorf("reading the backup: %w", err), "name a file that `authserver backup` made, and that this user may read")
 	}
 	defer backup.Close()
 	if err := makeDirectory(data, newLogger("warn")); err != nil {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +74,7 @@ func authentication(c authserver.ClientInfo) string {
 }
 
 func grantTypes(c authserver.Client) string {
-	if len(c.GrantTypes) == 0 {
+	if len(c.GrantTypes) == 0 && (c.Resource == "" || len(c.RedirectURIs) > 0) {
 		return "authorization_code"
 	}
 	return strings.Join(c.GrantTypes, " ")
@@ -115,10 +118,7 @@ func showClient(w io.Writer, c authserver.ClientInfo) {
 		rows = append(rows, []string{"created", when(c.Created)})
 	}
 	for _, secret := range c.Secrets {
-		text := "in the configuration"
-		if c.Source == authserver.SourceStore {
-			text = "of " + when(secret.Created)
-		}
+		text := "of " + when(secret.Created)
 		if secret.Expires != 0 {
 			text += ", works until " + when(secret.Expires)
 		}
@@ -196,6 +196,7 @@ func readClient(file string, command *cobra.Command) (c authserver.Client, err e
 	if err != nil {
 		return c, fmt.Errorf("reading the client's metadata: %w", err)
 	}
+	content = bytes.TrimPrefix(content, []byte(byteOrderMark))
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(content, &members); err != nil {
 		return c, fmt.Errorf("reading the client's metadata: %w", err)
@@ -211,13 +212,27 @@ func readClient(file string, command *cobra.Command) (c authserver.Client, err e
 	if err != nil {
 		return c, fmt.Errorf("reading the client's metadata: %w", err)
 	}
-	decoder := json.NewDecoder(strings.NewReader(string(normal)))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&c); err != nil {
+	for name := range members {
+		if !slices.Contains(clientMetadata, name) {
+			return c, fmt.Errorf("reading the client's metadata: %q is unknown%s; allowed are %s", name, suggest(name, clientMetadata), strings.Join(clientMetadata, ", "))
+		}
+	}
+	if err := json.Unmarshal(normal, &c); err != nil {
 		return c, fmt.Errorf("reading the client's metadata: %w", err)
 	}
 	return c, nil
 }
+
+// clientMetadata are the names of what the file may hold.
+var clientMetadata = func() (names []string) {
+	t := reflect.TypeFor[authserver.Client]()
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "-" && name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}()
 
 // printSecret prints a client and the secret that is shown this once.
 func (o *operator) printSecret(answer authserver.ClientSecretAnswer) error {

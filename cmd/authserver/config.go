@@ -188,6 +188,9 @@ func (c *config) check(d *decoder) {
 	if err := checkAddress(c.MetricsListen); err != nil && c.MetricsListen != metricsOff {
 		d.mistake("metrics_listen", "%q %v, or off", c.MetricsListen, err)
 	}
+	if c.MetricsListen == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
+		d.mistake("metrics_listen", "%q is the address of listen; metrics have one of their own, or are off", c.MetricsListen)
+	}
 	if *c.DrainDelay < 0 || *c.DrainDelay > maxDrain {
 		d.mistake("drain_delay", "is %s; allowed are 0s to %s", *c.DrainDelay, maxDrain)
 	}

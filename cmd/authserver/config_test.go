@@ -392,3 +392,55 @@ func TestDurability(t *testing.T) {
 		fails(t, directory, nil, want, "serve")
 	}
 }
+
+// A configuration as it comes from elsewhere: of an editor that marks UTF-8 and ends lines
+// as Windows does, with secrets from files and variables that end in a line break.
+func TestConfigFromElsewhere(t *testing.T) {
+	const secret = "0123456789abcdef0123456789abcdef"
+	directory := t.TempDir()
+	t.Chdir(directory)
+	write := func(name, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := byteOrderMark + "issuer: http://localhost:8080\r\nclients:\r\n- client_id: web\r\n  client_secret_file: secret\r\n  grant_types: [client_credentials]\r\n"
+	write("authserver.yaml", text)
+	write("secret", byteOrderMark+secret+"\r\n")
+	c, warnings, err := loadConfig("", []string{"AUTHSERVER_STORE=redis://localhost:6379\n", "AUTHSERVER_STORE_PASSWORD=redis\r\n"})
+	if err != nil || len(warnings) != 0 || c.Clients[0].ClientSecret != secret || c.Store != "redis://localhost:6379" || c.StorePassword != "redis" {
+		t.Fatalf("%+v %v %v", c, warnings, err)
+	}
+	for _, test := range []struct{ config, secret, mistake, warning string }{
+		{text, secret + "\nsecond", "more than one line", ""},
+		{"issuer: http://localhost:8080 # \xfc", secret, ":1: not valid YAML: the text is not in UTF-8", ""},
+		{"i\x00s\x00", secret, "the text is not in UTF-8", ""},
+		{"issuer: http://localhost:8080\ntokens:\n\taccess: 5m", secret, ":3: not valid YAML: a line begins with a tab", ""},
+		{"issuer: http://localhost:8080\nlisten: :8080\nmetrics_listen: :8080", secret, `:3: metrics_listen: ":8080" is the address of listen`, ""},
+		{"issuer: http://localhost:8080\nclients: [{client_id: a, token_endpoint_auth_method: none, redirect_uris: ['https://*.example.com/']}]", secret, "has a *; register each URI", ""},
+		{"issuer: HTTPS://Auth.Example.com:443/a", secret, "", `"https://auth.example.com/a" by clients`},
+		{"issuer: https://auth.example.com:8443", secret, "", ""},
+		{"issuer: http://localhost:8080\nclients: [{client_id: a, token_endpoint_auth_method: none}]", secret, "", "clients[0].redirect_uris: are missing"},
+		{"issuer: http://localhost:8080\nresources: [{identifier: 'https://a.example'}]\nclients: [{client_id: a, client_secret: " + secret + ", resource: 'https://a.example'}]", secret, "", ""},
+	} {
+		write("authserver.yaml", test.config)
+		write("secret", test.secret)
+		_, warnings, err := loadConfig("", nil)
+		said := strings.Join(warnings, "\n")
+		if (err == nil) != (test.mistake == "") || err != nil && !strings.Contains(err.Error(), test.mistake) ||
+			(said == "") != (test.warning == "") || !strings.Contains(said, test.warning) {
+			t.Errorf("%q: %v, warnings %q", test.config, err, said)
+		}
+	}
+}
+
+// Command lines of somebody in a hurry: what to type instead is said.
+func TestHastyCommandLines(t *testing.T) {
+	c := terminal{t: t, directory: t.TempDir()}
+	c.fails(2, "hint: authserver serve --config prod.yaml", "serve", "prod.yaml")
+	c.fails(2, "hint: authserver config check --config prod.yml", "config", "check", "prod.yml")
+	c.fails(1, "hint: name a file that `authserver backup` made", "restore", "nope.db", "--yes")
+	if stdout, stderr, status := c.run("--version"); status != 0 || !strings.HasPrefix(stdout, "authserver version ") {
+		t.Errorf("--version: %d %q %q", status, stdout, stderr)
+	}
+}

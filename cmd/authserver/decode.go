@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -85,8 +87,13 @@ func parseYAML(source []byte, place func(line int) string) (*yaml.Node, error) {
 			return nil, fmt.Errorf("%s: not valid YAML", place(1))
 		}
 		message := failure.Message
-		if strings.HasPrefix(message, "unknown anchor") {
+		switch {
+		case !utf8.Valid(source) || bytes.IndexByte(source, 0) >= 0:
+			message = "the text is not in UTF-8; save it in that encoding"
+		case strings.HasPrefix(message, "unknown anchor"):
 			message = "unknown anchor; a text that begins with * needs quotes"
+		case strings.HasPrefix(message, "found character that cannot start any token"): // also @, ` and %
+			message = "a line begins with a tab, or a text with one of @ ` % and needs quotes; indent with spaces"
 		}
 		return nil, fmt.Errorf("%s: not valid YAML: %s", place(max(failure.Mark.Line, 1)), message)
 	}

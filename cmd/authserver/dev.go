@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"authserver/authserver"
 
@@ -102,6 +103,8 @@ func demoConfig(issuer, data string) *config {
 		},
 	}
 	config.Log.Level = "warn"
+	config.DrainDelay = new(time.Duration) // no balancer is in front
+	config.Keys.CacheFor = time.Second     // an API that runs on learns of the keys of the next start
 	config.setDefaults()
 	return config
 }

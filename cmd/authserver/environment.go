@@ -46,6 +46,7 @@ func (d *decoder) variable(name, text string, v variable) {
 	maps.DeleteFunc(d.origin, func(key, _ string) bool { return strings.HasPrefix(key, v.key+"[") })
 	d.origin[v.key] = place(0)
 	v.target.SetZero()
+	text = strings.TrimRight(text, "\r\n") // as in files: whoever made the variable of a file had one
 	if v.target.Kind() != reflect.Slice {
 		d.scalar(text, v.key, v.target)
 		return

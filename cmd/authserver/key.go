@@ -103,8 +103,10 @@ func minute(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04Z")
 }
 
-// shortKID is how much of a kid tables show, and enough to name one.
-const shortKID = 12
+const (
+	shortKID = 12 // how much of a kid tables show, and enough to name one
+	minKID   = 6  // the least that names one
+)
 
 func short(kid string) string { return printable(kid[:min(len(kid), shortKID)]) }
 
@@ -120,7 +122,7 @@ func (o *operator) kid(beginning string) (string, error) {
 			if k.KeyID == beginning {
 				return beginning, nil
 			}
-			if len(beginning) >= 6 && strings.HasPrefix(k.KeyID, beginning) {
+			if len(beginning) >= minKID && strings.HasPrefix(k.KeyID, beginning) {
 				found = append(found, k.KeyID)
 			}
 		}
@@ -129,7 +131,11 @@ func (o *operator) kid(beginning string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", withHint(fmt.Errorf("there is no key %q", beginning), "authserver key list shows all, authserver key log those that are gone")
+		hint := "authserver key list shows all, authserver key log those that are gone"
+		if len(beginning) < minKID {
+			hint = fmt.Sprintf("give a KID, or %d or more of its first characters; %s", minKID, hint)
+		}
+		return "", withHint(fmt.Errorf("there is no key %q", beginning), "%s", hint)
 	}
 	return "", fmt.Errorf("several keys begin with %q: %s", beginning, strings.Join(found, ", "))
 }

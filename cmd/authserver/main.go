@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,7 @@ func newRootCommand(started time.Time) *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Version = currentVersion().Version // for --version
 	root.SetFlagErrorFunc(func(command *cobra.Command, err error) error {
 		hint := command.CommandPath() + " --help"
 		if strings.HasPrefix(err.Error(), "unknown shorthand flag") { // one id in 64 looks like flags
@@ -111,8 +114,16 @@ func arguments(n int) cobra.PositionalArgs {
 		if n == 1 {
 			plural = ""
 		}
-		return usageError{withHint(fmt.Errorf("%s takes %d argument%s, %d given", command.CommandPath(), n, plural, len(args)), "%s", command.UseLine())}
+		hint := command.UseLine()
+		if last := args[max(0, len(args)-1):]; len(args) > n && command.Flags().Lookup("config") != nil && isConfigFile(last[0]) {
+			hint = command.CommandPath() + " --config " + last[0]
+		}
+		return usageError{withHint(fmt.Errorf("%s takes %d argument%s, %d given", command.CommandPath(), n, plural, len(args)), "%s", hint)}
 	}
+}
+
+func isConfigFile(name string) bool {
+	return slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name))
 }
 
 // outputFormat is the value of -o.

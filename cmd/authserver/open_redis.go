@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"authserver/store/redisstore"
@@ -21,7 +25,7 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	opened, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store, Password: config.StorePassword, TLSConfig: tls, Durability: config.Durability,
 		InsecureCleartext: config.InsecureStore, Logger: log})
 	if err != nil {
-		return nil, withHint(err, "check the key store; see docs/operating.md for how to set up Redis")
+		return nil, withHint(err, "%s; docs/operating.md says how to set up Redis", config.storeHint(err))
 	}
 	if err := makeDirectory(config.Data, log); err != nil { // the guard would remember the store there
 		log.Warn("no data directory", "error", err.Error())
@@ -31,6 +35,19 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 		mayLose = asyncLoss
 	}
 	return &openedStore{Store: opened, description: "redis", mayLose: mayLose, durability: durability}, nil
+}
+
+// storeHint says what to look at when Redis cannot be used.
+func (c *config) storeHint(err error) string {
+	switch text := err.Error(); {
+	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"):
+		return "is the user that of store, and the password that of store or store_password?"
+	case errors.Is(err, context.DeadlineExceeded) && strings.HasPrefix(c.Store, "rediss"):
+		return "does Redis speak TLS at that port, as store says with rediss://?"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, new(*net.DNSError)):
+		return "is Redis running, and are host and port of store right?"
+	}
+	return "look at store in the configuration"
 }
 
 // checkDurability refuses what no store could keep. What Redis can is asked at the start.

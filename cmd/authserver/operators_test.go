@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -121,18 +122,34 @@ func operatorsCommands(t *testing.T, store string) {
 	if status, body := token("shop", added.Secret, tokenForm("client_credentials")); status != 200 {
 		t.Fatalf("the new client gets %d %v", status, body)
 	}
-	c.fails(1, `there is a client "shop" already`, "client", "add", "shop")
+	c.fails(1, `there is a client "shop" already`, "client", "add", "shop", "--grant-type", "client_credentials")
 	c.fails(1, "belongs to the configuration", "client", "remove", "fixed", "--yes")
 	c.fails(1, "hint: edit clients in authserver.yaml and restart the server", "client", "secret", "fixed")
 	c.fails(1, `there is no client "nobody"`, "client", "show", "nobody")
 	c.fails(1, "hint: --yes answers the question", "client", "remove", "shop")
 	c.fails(1, "redirect_uris[0]", "client", "add", "bad", "--redirect-uri", "javascript:alert(1)")
+	c.fails(1, "redirect_uris are missing", "client", "add", "bad", "--grant-type", "authorization_code")
+	c.fails(1, "or 6 or more of its first characters", "key", "show", "abc")
 	c.fails(2, "hint: authserver client show CLIENT_ID", "client", "show")
 	c.fails(2, "did you mean remove?", "client", "remov", "shop")
 	c.fails(2, "the file holds all metadata", "client", "add", "--file", "-", "--scope", "orders:read")
 	if stdout, _, status := c.run("client", "list"); status != 0 || !strings.Contains(stdout, "fixed") || !strings.Contains(stdout, "configuration") || !strings.Contains(stdout, "shop") {
 		t.Errorf("client list: %d %s", status, stdout)
 	}
+	// A resource server has no grant, and what is not known of a secret is not shown.
+	if stdout, _, _ := c.run("client", "add", "api", "--resource", "https://api.example.com"); !regexp.MustCompile(`grant_types +-\n`).MatchString(stdout) {
+		t.Errorf("client add --resource: %s", stdout)
+	}
+	if stdout, _, _ := c.run("client", "list", "-o", "json"); strings.Contains(stdout, "{}") || !strings.Contains(stdout, `"secrets"`) {
+		t.Errorf("client list -o json: %s", stdout)
+	}
+	windows := c
+	windows.stdin = byteOrderMark + "{\"client_id\":\"notepad\",\r\n\"grant_types\":[\"client_credentials\"]}\r\n"
+	if _, stderr, status := windows.run("client", "add", "--file", "-"); status != 0 {
+		t.Errorf("client add with a byte order mark: %s", stderr)
+	}
+	windows.stdin = `{"client_id":"typo","redirect_uri":["https://a.example/"]}`
+	windows.fails(1, `"redirect_uri" is unknown, did you mean redirect_uris?`, "client", "add", "--file", "-")
 	fromFile := c
 	fromFile.stdin = `{"client_id":"job","client_name":"\u001b[31mred","grant_types":["client_credentials"],
 		"jwks":{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}}`

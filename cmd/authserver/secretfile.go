@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,7 +12,10 @@ import (
 	"strings"
 )
 
-const maxSecretFile = 64 << 10 // bytes
+const (
+	maxSecretFile = 64 << 10       // bytes
+	byteOrderMark = "\xef\xbb\xbf" // which some editors put before UTF-8
+)
 
 // resolvePaths makes the relative paths that a configuration file gives relative
 // to its directory.
@@ -51,8 +55,12 @@ func (d *decoder) secretFile(key, name string, secret reflect.Value) {
 		d.warning(key, "%s is open to every user of this machine (mode %04o); chmod 600 closes it", name, mode.Perm())
 	}
 	secret.SetString(strings.TrimRight(string(content), "\r\n"))
-	if secret.String() == "" {
+	switch {
+	case secret.String() == "":
 		d.mistake(key, "%s is empty", name)
+		d.failed[named] = true
+	case strings.ContainsAny(secret.String(), "\r\n"):
+		d.mistake(key, "%s has more than one line, and the secret is one", name)
 		d.failed[named] = true
 	}
 }
@@ -84,7 +92,8 @@ func eachText(target reflect.Value, key string, visit func(key string, text, sec
 	}
 }
 
-// readFile reads a file of at most limit bytes.
+// readFile reads a text file of at most limit bytes, without the mark that some editors
+// put before UTF-8.
 func readFile(name string, limit int64) (content []byte, mode fs.FileMode, err error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -99,5 +108,5 @@ func readFile(name string, limit int64) (content []byte, mode fs.FileMode, err e
 	if err == nil && int64(len(content)) > limit {
 		err = fmt.Errorf("%s is larger than %d bytes", name, limit)
 	}
-	return content, info.Mode(), err
+	return bytes.TrimPrefix(content, []byte(byteOrderMark)), info.Mode(), err
 }

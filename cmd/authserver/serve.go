@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -130,7 +131,9 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 		}
 	}
 	manager, err := keys.Open(ctx, keysConfig)
-	if err != nil {
+	if errors.Is(err, keys.ErrMasterKey) {
+		return withHint(err, "give the server that one; this one comes from %s", config.summary().MasterKey)
+	} else if err != nil {
 		return err
 	}
 	following, stopFollowing := context.WithCancel(context.Background())
@@ -254,6 +257,9 @@ func listen(address, key string) (net.Listener, error) {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, withHint(fmt.Errorf("%s %s is in use by another process", key, address), "stop that process or choose another address with %s", key)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, withHint(fmt.Errorf("listening on %s: %w", address, err),
+			"ports below 1024 need root or the capability CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities); or choose a higher one with %s", key)
 	case err != nil:
 		return nil, withHint(fmt.Errorf("listening on %s: %w", address, err), "choose an address of this machine with %s, for example :8080", key)
 	}
