@@ -198,6 +198,10 @@ func reachesACR(wanted []string, acr string) bool {
 // answer sends the client its code. The interaction is spent last, so that until then
 // the page can be sent again.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *interaction, request authorizationRequest, current *session) error {
+	begun, err := s.clients.epoch(r.Context(), c.id)
+	if err != nil {
+		return s.respondError(w, r, c, request, err)
+	}
 	// Whoever ends the session tells the client of it.
 	noted := s.noteClient(r.Context(), current, c)
 	if noted != nil && asError(noted).Status == http.StatusServiceUnavailable {
@@ -211,7 +215,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *i
 	if noted != nil {
 		return s.respondError(w, r, c, request, noted)
 	}
-	code, grantID, err := s.newCode(c, request, current)
+	code, grantID, err := s.newCode(c, begun, request, current)
 	if err != nil {
 		return s.respondError(w, r, c, request, err)
 	}

@@ -300,7 +300,7 @@ func TestAttackAC09(t *testing.T) {
 	n := sampleOf(t, 10_000)
 	ones, bits, length := 0, 0, 0
 	for range n {
-		code, _, err := b.server.newCode(c, request, current)
+		code, _, err := b.server.newCode(c, epoch{}, request, current)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -377,7 +377,7 @@ func TestCodeOfAnotherIssuer(t *testing.T) {
 		config.Issuer, config.Store, config.Keys = issuer, opened, manager
 		s := serverOf(t, config, nil)
 		c, _ := s.clients.find(t.Context(), "web")
-		code, _, err := s.newCode(c, authorizationRequest{}, &session{})
+		code, _, err := s.newCode(c, epoch{}, authorizationRequest{}, &session{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -434,11 +434,11 @@ func TestCodeIsBounded(t *testing.T) {
 		resources = append(resources, "https://api.example.com/"+strings.Repeat("r", 1000))
 	}
 	request := authorizationRequest{ClientID: "web", RedirectURI: "https://web.example.com/cb", Resources: resources}
-	if _, _, err := b.server.newCode(&client{id: "web"}, request, &session{Subject: "alice-1"}); !errors.Is(err, errRequestTooLong) {
+	if _, _, err := b.server.newCode(&client{id: "web"}, epoch{}, request, &session{Subject: "alice-1"}); !errors.Is(err, errRequestTooLong) {
 		t.Errorf("a code of 10 KB: %v", err)
 	}
 	request.Resources = resources[:5]
-	if _, _, err := b.server.newCode(&client{id: "web"}, request, &session{Subject: "alice-1"}); err != nil {
+	if _, _, err := b.server.newCode(&client{id: "web"}, epoch{}, request, &session{Subject: "alice-1"}); err != nil {
 		t.Errorf("a code of 5 KB: %v", err)
 	}
 }

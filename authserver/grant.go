@@ -92,6 +92,7 @@ type refresh struct {
 type basis struct {
 	standing                  // of all who are behind it, when it was decided
 	given    time.Time        // when its user gave it
+	session  string           // sid of where he did; of one that has ended comes no grant, also none that would outlive it
 	proof    *proof           // his, where he gave it by proving himself to the client; else nil
 	spends   []store.Creation // marks that nobody may have made before; *store.ExistsError is wrapped where somebody has
 }
@@ -124,7 +125,7 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	if err != nil {
 		return Authorization{}, err
 	}
-	keys := append(s.standingKeys(c.id, grant.Subject, grant.SessionID), endedGrantKey(id), s.removedApps().Key(removedApp(grant.Subject, c.id)))
+	keys := append(s.standingKeys(c.id, grant.Subject, before.session), endedGrantKey(id), s.removedApps().Key(removedApp(grant.Subject, c.id)))
 	if before.proof != nil {
 		keys = append(keys, s.credentialsTable().Key(grant.Subject))
 	}
@@ -135,7 +136,7 @@ func (s *Server) createGrant(ctx context.Context, c *client, id string, grant Gr
 	if err != nil {
 		return Authorization{}, unavailable(fmt.Errorf("storing a grant: %w", err))
 	}
-	after, err := grant.heldBy(s.readStanding(c.id, grant.Subject, grant.SessionID, records))
+	after, err := grant.heldBy(s.readStanding(c.id, grant.Subject, before.session, records))
 	if err == nil {
 		err = s.overtaken(before, after)
 	}

@@ -60,6 +60,9 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
 		return Authorization{}, err
 	}
+	if redeemed.ClientEpoch < before.epoch.number {
+		return Authorization{}, errGrantEnded.because(errors.New("all of the client was ended since"))
+	}
 	if err := g.server.ready(c, resource, scope); err != nil { // nor for tokens that there are no keys for
 		return Authorization{}, err
 	}
@@ -71,7 +74,7 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 		return Authorization{}, err
 	}
 	authorization, err := s.createGrant(ctx, c, redeemed.GrantID, grant, resource,
-		basis{standing: before, given: time.UnixMilli(redeemed.Issued), spends: []store.Creation{spent}})
+		basis{standing: before, given: time.UnixMilli(redeemed.Issued), session: redeemed.SessionID, spends: []store.Creation{spent}})
 	if exists := (*store.ExistsError)(nil); errors.As(err, &exists) && exists.Key == spent.Key {
 		return Authorization{}, g.replayed(ctx, request, redeemed)
 	}
