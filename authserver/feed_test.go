@@ -3,6 +3,7 @@ package authserver
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"authserver/internal/feed"
 	"authserver/internal/intake"
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/keys"
 	"authserver/store"
 	"authserver/store/redisstore"
@@ -27,6 +29,7 @@ import (
 // reader follows a feed over HTTP, as a verifier would.
 type reader struct {
 	t        testing.TB
+	client   *http.Client
 	base     string
 	verify   feed.Verify
 	follower *feed.Follower
@@ -38,7 +41,7 @@ type reader struct {
 }
 
 func newReader(t testing.TB, s *Server, base string) *reader {
-	r := &reader{t: t, base: base, follower: feed.NewFollower(s.issuer), request: func(*http.Request) {}}
+	r := &reader{t: t, client: http.DefaultClient, base: base, follower: feed.NewFollower(s.issuer), request: func(*http.Request) {}}
 	r.verify = func(token *intake.Token) error {
 		algorithm, key, ok := s.keys.AccessKey(token.KeyID)
 		if !ok {
@@ -58,7 +61,7 @@ func (r *reader) get(query string, header ...string) (*http.Response, error) {
 		request.Header.Set(header[i], header[i+1])
 	}
 	r.request(request)
-	return http.DefaultClient.Do(request)
+	return r.client.Do(request)
 }
 
 // load loads a snapshot, once the server has read its log.
@@ -88,16 +91,24 @@ func (r *reader) load() {
 // connect continues at the follower's cursor, and returns the status.
 func (r *reader) connect() int {
 	r.t.Helper()
-	nonce := fmt.Sprint(time.Now().UnixNano())
+	response, err := r.stream()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return response.StatusCode
+}
+
+func (r *reader) stream() (*http.Response, error) {
+	nonce := rand.Text()
 	r.follower.Connect(nonce, time.Now())
 	response, err := r.get("?nonce="+nonce+r.lease, "Accept", "text/event-stream", "Last-Event-ID", string(r.follower.Cursor()))
 	if err != nil {
-		r.t.Fatal(err)
+		return nil, err
 	}
 	r.body, r.lines = response.Body, bufio.NewScanner(response.Body)
 	r.t.Cleanup(func() { response.Body.Close() })
 	r.lines.Buffer(nil, intake.MaxToken+16)
-	return response.StatusCode
+	return response, nil
 }
 
 // next applies the next frame.
@@ -142,19 +153,17 @@ func (r *reader) fresh() bool { return r.follower.Fresh(time.Now()) }
 // running is an instance with a listener.
 type running struct {
 	*Server
-	url  string
-	stop func() // ends Run, and with it the streams
-	http *httptest.Server
+	url    string
+	stop   func() // ends Run, and with it the streams
+	client *http.Client
 }
 
-// start runs an instance with the timeouts that the binary has, but shorter.
+// start runs an instance.
 func start(t testing.TB, s *Server) running {
 	t.Helper()
-	listener := httptest.NewUnstartedServer(s)
-	listener.Config.ReadTimeout, listener.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
-	listener.Start()
+	listener := httptest.NewServer(s)
 	t.Cleanup(listener.Close)
-	return running{s, listener.URL, runUntilCleanup(t, s.Run), listener}
+	return running{s, listener.URL, runUntilCleanup(t, s.Run), http.DefaultClient}
 }
 
 func (s running) end(t testing.TB, grant string) {
@@ -171,9 +180,19 @@ func TestFeed(t *testing.T) {
 	s.end(t, "before")
 	r := newReader(t, s.Server, s.url)
 	r.load()
-	if status := r.connect(); status != http.StatusOK {
-		t.Fatal(status)
-	}
+	// A listener with the timeouts that the binary has, but shorter.
+	hasty := httptest.NewUnstartedServer(s)
+	hasty.Config.ReadTimeout, hasty.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	hasty.Start()
+	t.Cleanup(hasty.Close)
+	r.base = hasty.URL
+	timetest.AwaitNil(t, func() error { // a busy machine may take longer than that until the stream has begun
+		response, err := r.stream()
+		if err == nil && response.StatusCode != http.StatusOK {
+			t.Fatal(response.Status)
+		}
+		return err
+	})
 	for range 8 { // heartbeats, well beyond 300 ms
 		if frame, err := r.next(); err != nil || frame.Cursor != r.follower.Cursor() {
 			t.Fatalf("%+v %v", frame, err)

@@ -204,86 +204,88 @@ func (endless) Read(b []byte) (int, error) {
 // ATTACKS BF-10: a flood of sign-ins takes no more memory than its turns, leaves a CPU to
 // others where there are several, and those beyond the queue are refused at once.
 func TestPasswordQueue(t *testing.T) {
-	p := newPasswordHasher()
-	if turns := cap(p.turns); turns > 16 || turns >= runtime.GOMAXPROCS(0) && turns > 1 {
-		t.Errorf("%d turns on %d CPUs", turns, runtime.GOMAXPROCS(0))
-	}
-	var taken []func()
-	for range cap(p.turns) {
-		done, err := p.turn(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) { // nobody waits too long for a turn because the machine is busy
+		p := newPasswordHasher()
+		if turns := cap(p.turns); turns > 16 || turns >= runtime.GOMAXPROCS(0) && turns > 1 {
+			t.Errorf("%d turns on %d CPUs", turns, runtime.GOMAXPROCS(0))
 		}
-		taken = append(taken, done)
-	}
-	waiting, giveUp := context.WithCancel(t.Context())
-	gone := make(chan error)
-	for range cap(p.queue) - cap(p.turns) {
-		go func() { _, err := p.turn(waiting); gone <- err }()
-	}
-	for len(p.queue) < cap(p.queue) {
-		runtime.Gosched()
-	}
-	if _, err := p.turn(t.Context()); !errors.Is(err, errManySignIns) {
-		t.Errorf("one more than the queue holds: %v", err)
-	}
-	giveUp()
-	for range cap(p.queue) - cap(p.turns) {
-		<-gone
-	}
-	for _, done := range taken {
-		done()
-	}
-	if len(p.queue) != 0 || len(p.turns) != 0 {
-		t.Errorf("%d in the queue and %d turns taken when all are done", len(p.queue), len(p.turns))
-	}
+		var taken []func()
+		for range cap(p.turns) {
+			done, err := p.turn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, done)
+		}
+		waiting, giveUp := context.WithCancel(t.Context())
+		gone := make(chan error)
+		for range cap(p.queue) - cap(p.turns) {
+			go func() { _, err := p.turn(waiting); gone <- err }()
+		}
+		synctest.Wait()
+		if _, err := p.turn(t.Context()); !errors.Is(err, errManySignIns) {
+			t.Errorf("one more than the queue holds: %v", err)
+		}
+		giveUp()
+		for range cap(p.queue) - cap(p.turns) {
+			<-gone
+		}
+		for _, done := range taken {
+			done()
+		}
+		if len(p.queue) != 0 || len(p.turns) != 0 {
+			t.Errorf("%d in the queue and %d turns taken when all are done", len(p.queue), len(p.turns))
+		}
+	})
 }
 
 // Whoever gives up, or is told to come back, while all turns are taken has not
 // failed: his password was not looked at.
 func TestBusyIsNoFailure(t *testing.T) {
-	s := browserServer(t, func(c *Config) { c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, "password") })
-	var taken []func()
-	for range cap(s.passwords.turns) {
-		done, err := s.passwords.turn(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) { // nobody waits too long for a turn because the machine is busy
+		s := browserServer(t, func(c *Config) { c.Clients[0].GrantTypes = append(c.Clients[0].GrantTypes, "password") })
+		var taken []func()
+		for range cap(s.passwords.turns) {
+			done, err := s.passwords.turn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, done)
 		}
-		taken = append(taken, done)
-	}
-	signIn := func(ctx context.Context) int {
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, tokenRequestFor(t, strings.NewReader("grant_type=password&username=alice&password=wonderland")).WithContext(ctx))
-		return w.Code
-	}
-	for range 12 { // more than may fail
-		ctx, giveUp := context.WithCancel(t.Context())
-		status := make(chan int)
-		go func() { status <- signIn(ctx) }()
-		timetest.Await(t, "he waits for a turn", func() bool { return len(s.passwords.queue) > len(taken) })
-		giveUp()
-		if status := <-status; status != http.StatusServiceUnavailable {
-			t.Errorf("who gives up: %d", status)
+		signIn := func(ctx context.Context) int {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, tokenRequestFor(t, strings.NewReader("grant_type=password&username=alice&password=wonderland")).WithContext(ctx))
+			return w.Code
 		}
-	}
-	places := cap(s.passwords.queue) - len(s.passwords.queue)
-	for range places {
-		s.passwords.queue <- struct{}{}
-	}
-	for range 12 {
-		if status := signIn(t.Context()); status != http.StatusServiceUnavailable {
-			t.Errorf("who is told to come back: %d", status)
+		for range 12 { // more than may fail
+			ctx, giveUp := context.WithCancel(t.Context())
+			status := make(chan int)
+			go func() { status <- signIn(ctx) }()
+			timetest.Await(t, "he waits for a turn", func() bool { return len(s.passwords.queue) > len(taken) })
+			giveUp()
+			if status := <-status; status != http.StatusServiceUnavailable {
+				t.Errorf("who gives up: %d", status)
+			}
 		}
-	}
-	for range places {
-		<-s.passwords.queue
-	}
-	for _, done := range taken {
-		done()
-	}
-	if status := signIn(t.Context()); status != http.StatusOK {
-		t.Errorf("when there is a turn for him: %d", status)
-	}
+		places := cap(s.passwords.queue) - len(s.passwords.queue)
+		for range places {
+			s.passwords.queue <- struct{}{}
+		}
+		for range 12 {
+			if status := signIn(t.Context()); status != http.StatusServiceUnavailable {
+				t.Errorf("who is told to come back: %d", status)
+			}
+		}
+		for range places {
+			<-s.passwords.queue
+		}
+		for _, done := range taken {
+			done()
+		}
+		if status := signIn(t.Context()); status != http.StatusOK {
+			t.Errorf("when there is a turn for him: %d", status)
+		}
+	})
 }
 
 // Hashes leave nothing behind that would let the process grow to a multiple of them.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"authserver/internal/accesstoken"
@@ -203,19 +204,21 @@ func TestStatusList(t *testing.T) {
 // A token may come back before an instance has read that another one handed it out. Its
 // list is not said to be missing.
 func TestStatusListOfAnotherInstance(t *testing.T) {
-	t.Parallel()
-	s := insideServer(t, nil, keys.MasterKey{})
-	s.resources.listed["https://api.example.com"] = true
-	event, err := json.Marshal(issuedEvent{List: "new", Index: 1, Expires: time.Now().Add(time.Hour).Unix()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.feed.take(nil, time.Now())
-	s.statuses.complete(time.Now())
-	time.AfterFunc(50*time.Millisecond, func() { s.statuses.take(event) })
-	if _, err := s.statuses.token(t.Context(), "new"); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := insideServer(t, nil, keys.MasterKey{})
+		s.resources.listed["https://api.example.com"] = true
+		event, err := json.Marshal(issuedEvent{List: "new", Index: 1, Expires: time.Now().Add(time.Hour).Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.feed.take(nil, time.Now())
+		s.statuses.complete(time.Now())
+		time.Sleep(time.Millisecond) // the question comes after that
+		time.AfterFunc(50*time.Millisecond, func() { s.statuses.take(event) })
+		if _, err := s.statuses.token(t.Context(), "new"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestSubjectsAsText(t *testing.T) {
@@ -239,41 +242,43 @@ func TestSubjectsAsText(t *testing.T) {
 // A list is not said to be newer than what is known of the tokens in it: one whose
 // place was not read yet would be shown as not revoked.
 func TestStatusListIsAsOldAsItsLogs(t *testing.T) {
-	s := insideServer(t, nil, keys.MasterKey{})
-	l := s.statuses
-	s.resources.listed["https://api.example.com"] = true
-	l.take([]byte(`{"list":"a","idx":1,"exp":1}`))
-	refused := func(when string) {
-		t.Helper()
-		for _, id := range []string{"a", "unknown"} {
-			if _, err := l.token(t.Context(), id); err == nil || asError(err).Status != http.StatusServiceUnavailable {
-				t.Errorf("%s, list %s: %v", when, id, err)
+	synctest.Test(t, func(t *testing.T) {
+		s := insideServer(t, nil, keys.MasterKey{})
+		l := s.statuses
+		s.resources.listed["https://api.example.com"] = true
+		l.take([]byte(`{"list":"a","idx":1,"exp":1}`))
+		refused := func(when string) {
+			t.Helper()
+			for _, id := range []string{"a", "unknown"} {
+				if _, err := l.token(t.Context(), id); err == nil || asError(err).Status != http.StatusServiceUnavailable {
+					t.Errorf("%s, list %s: %v", when, id, err)
+				}
 			}
 		}
-	}
-	now := time.Now()
-	refused("before either log was read")
-	s.feed.take(nil, now)
-	refused("before the tokens were read")
-	l.complete(now.Add(-statusListKept - time.Second))
-	refused("when the tokens were read too long ago")
-	l.complete(now.Add(-2 * time.Second))
-	token, err := l.token(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := intake.Parse(token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var claims statusListClaims
-	if err := json.Unmarshal(parsed.Payload, &claims); err != nil || claims.IssuedAt != now.Add(-2*time.Second).Unix() {
-		t.Errorf("iat %d, %v; want that of the older log, %d", claims.IssuedAt, err, now.Add(-2*time.Second).Unix())
-	}
-	later := now.Add(time.Minute) // than the question
-	s.feed.take(nil, later)
-	l.complete(later)
-	if _, err := l.token(t.Context(), "unknown"); asError(err).Status != http.StatusNotFound {
-		t.Errorf("an unknown list: %v", err)
-	}
+		now := time.Now()
+		refused("before either log was read")
+		s.feed.take(nil, now)
+		refused("before the tokens were read")
+		l.complete(now.Add(-statusListKept - time.Second))
+		refused("when the tokens were read too long ago")
+		l.complete(now.Add(-2 * time.Second))
+		token, err := l.token(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := intake.Parse(token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var claims statusListClaims
+		if err := json.Unmarshal(parsed.Payload, &claims); err != nil || claims.IssuedAt != now.Add(-2*time.Second).Unix() {
+			t.Errorf("iat %d, %v; want that of the older log, %d", claims.IssuedAt, err, now.Add(-2*time.Second).Unix())
+		}
+		later := now.Add(time.Minute) // than the question
+		s.feed.take(nil, later)
+		l.complete(later)
+		if _, err := l.token(t.Context(), "unknown"); asError(err).Status != http.StatusNotFound {
+			t.Errorf("an unknown list: %v", err)
+		}
+	})
 }
