@@ -311,9 +311,9 @@ func TestAttackCA27(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for secret, want := range map[string]bool{"new": true, "old": true, "older": false, "oldest": false, "": false, "other": false} {
-		if c.hasSecret(secret) != want {
-			t.Errorf("the secret %q is good: %t", secret, !want)
+	for secret, want := range map[string]error{"new": nil, "old": nil, "older": errSecretExpired, "oldest": errSecretExpired, "": errWrongSecret, "other": errWrongSecret} {
+		if wrong := c.hasSecret(secret); wrong != want {
+			t.Errorf("the secret %q: %v, want %v", secret, wrong, want)
 		}
 	}
 	if one := c.secrets[1]; !one.live(time.Unix(at+3599, 0)) || one.live(time.Unix(at+3600, 0)) || one.live(time.Unix(at+3601, 0)) {

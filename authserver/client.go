@@ -3,6 +3,7 @@ package authserver
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -60,17 +61,31 @@ func (c *client) may(grantType string) bool { return slices.Contains(c.grantType
 
 func (c *client) public() bool { return slices.Contains(c.methods, methodNone) }
 
-// hasSecret compares in constant time with every secret.
-func (c *client) hasSecret(secret string) bool {
+// hasSecret compares in constant time with every secret. wrong says, for the log, what is
+// wrong with one that the client does not have.
+func (c *client) hasSecret(secret string) (wrong error) {
 	presented := sha256.Sum256([]byte(secret))
-	matches, now := 0, time.Now()
+	live, expired, now := 0, 0, time.Now()
 	for _, one := range c.secrets {
-		if one.live(now) {
-			matches |= subtle.ConstantTimeCompare(presented[:], one.Hash)
+		if matches := subtle.ConstantTimeCompare(presented[:], one.Hash); one.live(now) {
+			live |= matches
+		} else {
+			expired |= matches
 		}
 	}
-	return matches == 1
+	switch {
+	case live == 1:
+		return nil
+	case expired == 1:
+		return errSecretExpired
+	}
+	return errWrongSecret
 }
+
+var (
+	errWrongSecret   = errors.New("unknown client or wrong secret")
+	errSecretExpired = errors.New("the secret was replaced by a new one and has expired")
+)
 
 // newClient makes a client of its description.
 func newClient(c Client, secrets []clientSecret) (*client, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"authserver/internal/intake"
@@ -67,7 +68,7 @@ func (m privateKeyJWT) Authenticate(ctx context.Context, _ *http.Request, f form
 		return nil, invalidClient(err)
 	}
 	if err := claims.check(m.server.issuer, time.Now()); err != nil {
-		return nil, invalidClient(err)
+		return nil, err
 	}
 	return c, m.spend(ctx, c, claims)
 }
@@ -83,26 +84,55 @@ func verifyAssertion(c *client, token *intake.Token) error {
 	return errors.New("the client has no key of the assertion's kid")
 }
 
+// refusedAssertion is the answer to an assertion that the client's own key has signed:
+// no stranger is told what is wrong with it.
+func refusedAssertion(format string, args ...any) *Error {
+	refused := invalidClient(nil)
+	refused.Description = "the client assertion is refused: " + fmt.Sprintf(format, args...)
+	return refused
+}
+
 // check is RFC 7523 §3 with the audience of RFC 10070: the issuer identifier,
 // alone and as a string.
 func (c assertionClaims) check(issuer string, now time.Time) error {
 	var audience string
 	at := float64(now.UnixMilli()) / 1000
+	ahead := max(c.IssuedAt, c.NotBefore) - at
 	switch {
 	case c.Issuer != c.Subject:
-		return errors.New("the assertion's iss and sub differ")
+		return refusedAssertion("its iss and sub differ; both are the client_id")
 	case json.Unmarshal(c.Audience, &audience) != nil || audience != issuer:
-		return fmt.Errorf("the assertion's aud must be the string %q", issuer)
+		return refusedAssertion("its aud must be the string %s, and %s", issuer, c.otherAudience(issuer)).because(fmt.Errorf("aud is %.200q", c.Audience))
 	case c.ID == "" || len(c.ID) > 256:
-		return errors.New("the assertion needs a jti of 1 to 256 bytes")
+		return refusedAssertion("it needs a jti of 1 to 256 bytes")
+	case c.Expires == 0:
+		return refusedAssertion("it has no exp")
 	case c.Expires+clockSkew.Seconds() <= at:
-		return errors.New("the assertion has no exp or has expired")
+		return refusedAssertion("it expired %.0f s ago by the clock of this server, where it is %s", min(at-c.Expires, maxShown), now.UTC().Format(time.RFC3339))
 	case c.Expires > at+(maxAssertionAge+clockSkew).Seconds():
-		return errors.New("the assertion's exp is more than 5 minutes ahead")
-	case c.IssuedAt > at+clockSkew.Seconds() || c.NotBefore > at+clockSkew.Seconds():
-		return errors.New("the assertion's iat or nbf is in the future")
+		return refusedAssertion("its exp is more than 5 minutes ahead of the clock of this server, where it is %s; exp is in seconds", now.UTC().Format(time.RFC3339))
+	case ahead > clockSkew.Seconds():
+		return refusedAssertion("its iat or nbf is %.0f s ahead of the clock of this server, where it is %s", min(ahead, maxShown), now.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+const maxShown = 1e9 // seconds that are written out
+
+// otherAudience says what the audience is instead of the issuer, and repeats nothing.
+func (c assertionClaims) otherAudience(issuer string) string {
+	var one *string
+	switch err := json.Unmarshal(c.Audience, &one); {
+	case len(c.Audience) > 0 && c.Audience[0] == '[':
+		return "is an array"
+	case err != nil || one == nil:
+		return "is missing"
+	case strings.EqualFold(strings.TrimSuffix(*one, "/"), issuer):
+		return "differs in a slash at the end or in capital letters"
+	case strings.HasPrefix(*one, issuer+"/"):
+		return "is an address below it"
+	}
+	return "is another one"
 }
 
 // spend makes an assertion unusable from now on, on every instance.
@@ -111,7 +141,7 @@ func (m privateKeyJWT) spend(ctx context.Context, c *client, claims assertionCla
 	until := time.UnixMilli(int64(claims.Expires * 1000)).Add(clockSkew + markKept)
 	err := m.server.used.Create(ctx, base64.RawURLEncoding.EncodeToString(hash[:]), struct{}{}, until)
 	if errors.Is(err, store.ErrExists) {
-		return invalidClient(errors.New("the assertion was used before"))
+		return refusedAssertion("one with its jti was used before; make a new one for each request")
 	}
 	if err != nil {
 		return unavailable(fmt.Errorf("remembering a client assertion: %w", err))

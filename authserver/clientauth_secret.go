@@ -43,7 +43,7 @@ func basicCredentials(headers []string) (id, secret string, err error) {
 	if !strings.EqualFold(scheme, "Basic") {
 		return "", "", errors.New("the Authorization header is not of the Basic scheme")
 	}
-	decoded, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	decoded, err := base64.StdEncoding.Strict().DecodeString(strings.TrimLeft(encoded, " ")) // RFC 9110 §11.4: 1*SP
 	if err != nil {
 		return "", "", errors.New("the Basic credentials are not base64")
 	}
@@ -112,11 +112,11 @@ func (s *Server) compareSecret(ctx context.Context, presented idAndSecret) (c *c
 		}
 		c = s.clients.nobody
 	}
-	if !c.hasSecret(presented.secret) || unknown != nil {
+	if wrong := c.hasSecret(presented.secret); wrong != nil || unknown != nil {
 		if unknown == nil { // whether there is such a client is not told by the time of a question to the store
 			s.clients.find(ctx, newID())
 		}
-		return c, false, errors.Join(errors.New("unknown client or wrong secret"), unknown)
+		return c, false, errors.Join(wrong, unknown)
 	}
 	return c, true, nil
 }

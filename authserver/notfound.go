@@ -22,7 +22,11 @@ func (s *Server) serveUnknown(handlers map[string]http.Handler, issuer *url.URL)
 		}
 		text := "nothing is at this address; " + listed
 		if meant := likely(handlers, issuer.Path, r.URL.EscapedPath()); meant != "" {
-			text = "nothing is at this address; did you mean " + (&url.URL{Scheme: issuer.Scheme, Host: issuer.Host, Path: meant}).String() + " ? " + listed
+			text = "nothing is at this address; did you mean " + (&url.URL{Scheme: issuer.Scheme, Host: issuer.Host, Path: meant}).String() + " ? "
+			if issuer.Path != "" && !strings.HasPrefix(r.URL.Path, issuer.Path) {
+				text += "If that was asked for, a proxy in front takes " + issuer.Path + " away, and has to leave it there; "
+			}
+			text += listed
 		}
 		if s.login == nil || r.Method != http.MethodGet || !strings.Contains(r.Header.Get("Accept"), "text/html") {
 			w.Header().Set("Cache-Control", "no-store")

@@ -231,6 +231,7 @@ func TestBasicCredentials(t *testing.T) {
 		"raw":             {basic(id + ":" + secret), 200},
 		"form-encoded":    {basic(url.QueryEscape(id) + ":" + url.QueryEscape(secret)), 200},
 		"lower-case name": {strings.Replace(basic(id+":"+secret), "Basic", "basic", 1), 200},
+		"two spaces":      {strings.Replace(basic(id+":"+secret), "Basic ", "Basic  ", 1), 200}, // RFC 9110 §11.4
 		"wrong":           {basic(id + ":" + secret + "x"), 401},
 		"no colon":        {basic(id), 401},
 		"bad escape":      {basic("%zz:%zz"), 401},

@@ -104,6 +104,26 @@ func TestPrivateKeyJWT(t *testing.T) {
 	} {
 		refused(t, name, present(assertion("", "1", changes)), 401, "invalid_client")
 	}
+	// Who has signed with the client's key is told what was expected and what came instead.
+	for said, changes := range map[string]map[string]any{
+		"its aud must be the string " + s.Issuer + ", and is an address below it":                              {"aud": s.Issuer + "/token"},
+		"its aud must be the string " + s.Issuer + ", and is an array":                                         {"aud": []string{s.Issuer}},
+		"its aud must be the string " + s.Issuer + ", and differs in a slash at the end or in capital letters": {"aud": s.Issuer + "/"},
+		"its aud must be the string " + s.Issuer + ", and is missing":                                          {"aud": nil},
+		"its aud must be the string " + s.Issuer + ", and is another one":                                      {"aud": "https://CANARY.example"},
+		"s ago by the clock of this server, where it is 2":                                                     {"exp": now.Add(-5 * time.Minute).Unix()},
+		" s ahead of the clock of this server, where it is 2":                                                  {"iat": now.Add(3 * time.Minute).Unix()},
+		"exp is in seconds": {"exp": now.UnixMilli()},
+		"it has no exp":     {"exp": nil},
+	} {
+		a := present(assertion("", "1", changes))
+		if text := a.text("error_description"); !strings.HasPrefix(text, "the client assertion is refused: ") || !strings.Contains(text, said) || strings.Contains(a.raw, "CANARY") {
+			t.Errorf("%v: %s", changes, a.raw)
+		}
+	}
+	if a := present(once); !strings.Contains(a.text("error_description"), "was used before") {
+		t.Errorf("a replay: %s", a.raw)
+	}
 	refused(t, "a jti of 10 MB", present(assertion("", "1", map[string]any{"jti": strings.Repeat("j", 10<<20)})), 413, "invalid_request")
 	for _, claim := range []string{"nbf", "iat"} {
 		if a := present(assertion("", "1", map[string]any{claim: now.Add(8 * time.Second).Unix()})); a.status != 200 {

@@ -89,6 +89,9 @@ func TestNothingIsThere(t *testing.T) {
 		if said := strings.Contains(text, "did you mean "+issuer+meant+" ?"); said != (meant != "") || !said && strings.Contains(text, "mean") {
 			t.Errorf("%s, which is %q: %s", path, meant, text)
 		}
+		if stripped := path == "/token" || path == "/jwks.json"; strings.Contains(text, "a proxy in front takes /tenant away") != stripped {
+			t.Errorf("%s: %s", path, text)
+		}
 	}
 	a := fetch(t, server, "OPTIONS", "/tenant/nowhere", "Origin", "https://elsewhere.example", "Access-Control-Request-Method", "GET")
 	if a.status != http.StatusNoContent || !strings.HasPrefix(a.header.Get("Access-Control-Allow-Headers"), "*") {

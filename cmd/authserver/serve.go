@@ -132,7 +132,7 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	}
 	manager, err := keys.Open(ctx, keysConfig)
 	if errors.Is(err, keys.ErrMasterKey) {
-		return withHint(err, "give the server that one; this one comes from %s", config.summary().MasterKey)
+		return withHint(err, "put that one where it is read from: %s", config.summary().MasterKey)
 	} else if err != nil {
 		return err
 	}
