@@ -97,6 +97,23 @@ func (s *Server) rememberConsent(ctx context.Context, subject string, c *client,
 	return unavailable(errors.New("storing a consent: too many at once"))
 }
 
+// forgetConsents makes all clients ask subject again.
+func (s *Server) forgetConsents(ctx context.Context, subject string) error {
+	var clients []string
+	for member, err := range s.store.Linked(ctx, consentsOf(subject), store.Member{}) {
+		if err != nil {
+			return unavailable(fmt.Errorf("listing consents: %w", err))
+		}
+		clients = append(clients, member.Name)
+	}
+	for _, clientID := range clients {
+		if err := s.forgetConsent(ctx, subject, clientID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // forgetConsent makes a client ask subject again.
 func (s *Server) forgetConsent(ctx context.Context, subject, clientID string) error {
 	err := s.consents.Delete(ctx, consentKey(subject, clientID))

@@ -142,7 +142,10 @@ func unavailableUnless(err error, doing string) error {
 
 // eraseUser removes every record of a stored user but his username.
 func (s *Server) eraseUser(ctx context.Context, subject string) error {
-	err := s.credentialsTable().Delete(ctx, subject)
+	err := s.store.Delete(ctx, passkeyOwnerKey(userHandle(subject)))
+	if err == nil {
+		err = s.credentialsTable().Delete(ctx, subject)
+	}
 	if err == nil {
 		err = s.users.catalogue.remove(ctx, subject)
 	}
@@ -182,11 +185,15 @@ func (s *Server) updateUser(ctx context.Context, subject string, change func(*st
 	return unavailableUnless(err, "changing a user")
 }
 
-// removeUser ends a stored user and removes every trace of him but the epoch that
-// keeps his grants dead. When it fails half way, he stays disabled, and the call
-// can be repeated.
+// removeUser ends a stored user and removes what there is of him, so that nothing of it
+// counts for another who is given his sub; but the epoch that keeps his grants dead, and
+// what expires by itself and is dead. When it fails half way, he stays disabled, and the
+// call can be repeated.
 func (s *Server) removeUser(ctx context.Context, u user, reason string) error {
 	if err := s.disableUser(ctx, u.subject, reason); err != nil {
+		return err
+	}
+	if err := s.forgetConsents(ctx, u.subject); err != nil {
 		return err
 	}
 	key := usernameKey(foldUsername(u.username))
