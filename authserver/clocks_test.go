@@ -407,3 +407,33 @@ func refreshBy(t *testing.T, s *Server, raw string) (Authorization, error) {
 	}
 	return refreshTokenGrant{s}.Authorize(t.Context(), tokenRequest{client: c, form: form{url.Values{"refresh_token": {raw}}}})
 }
+
+// RFC 6749 §5.1: expires_in counts from the answer. A repeated refresh gets tokens of
+// before, which live for so much less; to one that could not be answered for longer than
+// that it is told to refresh at once.
+func TestExpiresInOfARepetition(t *testing.T) {
+	s := fastServer(t, 2*time.Minute)
+	web, err := s.clients.find(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, raw := issued(t, s, bobsGrant(t, s), 0)
+	life := int64(s.tokens.Access.Seconds())
+	for _, test := range []struct {
+		held      time.Duration
+		low, high int64
+	}{{0, life - 60, life}, {50 * time.Second, life - 110, life - 50}, {s.tokens.Access + time.Hour, 1, 1}} {
+		late := s.store.(fast)
+		late.held = test.held
+		s.grants.Store = late
+		window := test.held + time.Minute
+		s.tokens.RetryWindow = &window
+		response, err := s.issue(t.Context(), web, refreshed(t, s, raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.ExpiresIn < test.low || response.ExpiresIn > test.high {
+			t.Errorf("after %s: %d, want %d to %d", test.held, response.ExpiresIn, test.low, test.high)
+		}
+	}
+}

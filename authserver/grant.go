@@ -69,13 +69,14 @@ func (g *Grant) UnmarshalBinary(b []byte) error { return cbor.Unmarshal(b, (*gra
 type Authorization struct {
 	GrantID  string
 	Grant    Grant
-	User     user      // who gave it; the zero user for a client's own token
-	Scope    []string  // of the access token: the grant's or a part of it
-	Resource string    // the access token's audience
-	TokenID  string    // jti of the access token
-	IssuedAt time.Time // iat of the tokens
-	Refresh  *refresh  // the refresh token to issue; nil for none
-	Nonce    string    // of the authentication request, for the ID token
+	User     user          // who gave it; the zero user for a client's own token
+	Scope    []string      // of the access token: the grant's or a part of it
+	Resource string        // the access token's audience
+	TokenID  string        // jti of the access token
+	IssuedAt time.Time     // iat of the tokens
+	Age      time.Duration // how long ago that is, by the clock that says so
+	Refresh  *refresh      // the refresh token to issue; nil for none
+	Nonce    string        // of the authentication request, for the ID token
 
 	// unsent is called when no tokens could be signed: it makes that the request can be
 	// repeated, which would look like theft. nil where it can be anyway.

@@ -75,6 +75,9 @@ func (g refreshTokenGrant) Authorize(ctx context.Context, request tokenRequest) 
 		IssuedAt: record.Changed,
 		Refresh:  &refresh{Generation: record.Version, Expires: record.Expires},
 	}
+	if outcome == "retried" {
+		authorization.Age = record.Now.Sub(record.Changed)
+	}
 	// The token stays, only the access token is new; who repeats a request from before
 	// the client stopped rotating has not got the token that stays.
 	if !c.rotates && outcome != "retried" {

@@ -130,10 +130,11 @@ func (s *Server) issue(ctx context.Context, c *client, a Authorization) (tokenRe
 	if err := s.statuses.note(ctx, access, claims); err != nil {
 		return tokenResponse{}, err
 	}
+	left := s.tokens.Access - a.Age.Truncate(time.Second)
 	response := tokenResponse{
 		AccessToken: access,
-		TokenType:   "Bearer", // RFC 6750
-		ExpiresIn:   int64(s.tokens.Access.Seconds()),
+		TokenType:   "Bearer",                      // RFC 6750
+		ExpiresIn:   max(int64(left.Seconds()), 1), // many clients take 0 for nothing said
 		Scope:       claims.Scope,
 	}
 	if a.Refresh != nil {
