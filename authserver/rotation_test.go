@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
 	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 	"authserver/keys"
 	"authserver/store/redisstore"
 
@@ -29,7 +31,7 @@ import (
 // hasty are keys that rotate every ten seconds. Nothing in it is shorter than the
 // promises allow.
 func hasty(t *testing.T, redis, issuer, master string) (keys.Config, *redisstore.Store) {
-	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis})
+	opened, err := redisstore.Open(t.Context(), redisstore.Options{URL: redis, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,11 +124,15 @@ func (r *resourceServer) verify(url, token string) error {
 			return nil // it was killed; the next one answers
 		}
 		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			return nil // likewise
+		}
 		var maxAge int
 		if _, err := fmt.Sscanf(response.Header.Get("Cache-Control"), "public, max-age=%d", &maxAge); err != nil {
 			maxAge = 0
 		}
-		if err := json.NewDecoder(response.Body).Decode(&r.jwks); err != nil {
+		if err := json.Unmarshal(body, &r.jwks); err != nil {
 			return err
 		}
 		r.fresh = asked.Add(time.Duration(maxAge) * time.Second)
@@ -227,25 +233,35 @@ func TestThreeServersRotate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(config.Lease) // whoever was killed before it wrote the log is helped after a lease
-	report, err := manager.VerifyLog(t.Context())
-	if err != nil || len(report.Problems) > 0 {
-		t.Errorf("the key log: %v %+v", err, report.Problems)
-	}
+	timetest.AwaitNil(t, func() error { // whoever was killed before it wrote the log is helped after a lease
+		report, err := manager.VerifyLog(t.Context())
+		if err == nil && len(report.Problems) > 0 {
+			err = fmt.Errorf("the key log: %+v", report.Problems)
+		}
+		return err
+	})
 	entries, err := manager.Log(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	rotated := 0
+	var rotated []string
 	for _, e := range entries {
 		if e.Ring == "ES256" && e.To == "active" {
-			rotated++
+			rotated = append(rotated, e.KeyID)
 		}
 	}
-	signed := 0
-	kids.Range(func(any, any) bool { signed++; return true })
-	t.Logf("%d tokens, signed by %d keys; %d entries", count.Load(), signed, len(entries))
-	if rotated < 3 || signed != rotated {
-		t.Errorf("%d keys were taken into use, and %d signed, want 3 or more and the same", rotated, signed)
+	t.Logf("%d tokens; %d keys were taken into use; %d entries", count.Load(), len(rotated), len(entries))
+	// On a slow machine keys are taken into use before the load begins, and after its end.
+	signs := func(kid string) bool { _, found := kids.LoadAndDelete(kid); return found }
+	first := slices.IndexFunc(rotated, signs)
+	signed := 1
+	for ; first >= 0 && first+signed < len(rotated) && signs(rotated[first+signed]); signed++ {
+	}
+	kids.Range(func(kid, _ any) bool {
+		t.Errorf("%v has signed, and is not one of those that were taken into use one after another: %v", kid, rotated)
+		return true
+	})
+	if first < 0 || signed < 3 {
+		t.Errorf("of the keys that were taken into use, %v, %d have signed, want 3 or more", rotated, signed)
 	}
 }
