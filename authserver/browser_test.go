@@ -99,6 +99,7 @@ func serverOf(t *testing.T, config Config, configure func(*Config)) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server.outbound.client.Timeout = time.Minute // whom it asks is as slow as the machine; what it is else: TestAttackSS06
 	return server
 }
 

@@ -16,6 +16,8 @@ import (
 
 	"authserver/authserver"
 	"authserver/authserver/authservertest"
+	"authserver/internal/redistest"
+	"authserver/internal/timetest"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -204,12 +206,10 @@ func startApache(t *testing.T, s *authservertest.Server, mode string) string {
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(redistest.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
-	listener.Close()
 	template, err := os.ReadFile(filepath.Join("apache", "httpd.conf"))
 	if err != nil {
 		t.Fatal(err)
@@ -237,19 +237,18 @@ func startApache(t *testing.T, s *authservertest.Server, mode string) string {
 			t.Logf("%s", raw)
 		}
 	})
-	for {
-		connection, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			connection.Close()
-			return "http://127.0.0.1:" + port
-		}
+	timetest.Await(t, "apache2 listens", func() bool {
 		select {
 		case err := <-ended:
 			ended <- err
 			t.Fatalf("apache2 did not start: %v", err)
-		case <-t.Context().Done():
-			t.Fatal("apache2 does not listen")
 		default:
 		}
-	}
+		connection, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			connection.Close()
+		}
+		return err == nil
+	})
+	return "http://127.0.0.1:" + port
 }

@@ -56,7 +56,7 @@ var arrows = []room{
 	{path: "internal/accesstoken", imports: []string{"internal/intake"}},
 	{path: "internal/feed", imports: []string{"internal/accesstoken", "internal/intake"}, tests: []string{"internal/timetest", jose}},
 	{path: "internal/intake", imports: []string{jose}},
-	{path: "internal/interop", tests: []string{"authserver", "authserver/authservertest", "github.com/coreos/go-oidc/v3", "golang.org/x/oauth2"}},
+	{path: "internal/interop", tests: []string{"authserver", "authserver/authservertest", "internal/redistest", "internal/timetest", "github.com/coreos/go-oidc/v3", "golang.org/x/oauth2"}},
 	{path: "internal/redistest"},
 	{path: "internal/repotest", tests: []string{yamlModule, "internal/redistest"}},
 	{path: "internal/timetest"},
