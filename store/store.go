@@ -56,6 +56,23 @@ var (
 	ErrInvalid  = errors.New("store: invalid argument")
 )
 
+// UnavailableError is an error, with an outcome that is unknown as with any other, that may
+// pass by itself: the database is not there yet, is busy or slow. Implementations make one
+// of what they can tell from a mistake in how they are configured.
+type UnavailableError struct {
+	Why string // the same words for the same trouble
+	Err error  // or nil
+}
+
+func (e *UnavailableError) Error() string {
+	if e.Err == nil {
+		return e.Why
+	}
+	return e.Why + ": " + e.Err.Error()
+}
+
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
 // Record is the state of one key at one instant.
 type Record struct {
 	// Version is 1 after Create and grows by one with each Swap. It is 0 in the

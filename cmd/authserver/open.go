@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"authserver/keys"
@@ -33,15 +34,17 @@ func (o *openedStore) Do(ctx context.Context, b store.Batch) ([]store.Record, er
 }
 
 // openGuarded opens the store and makes certain that it is the one that this instance
-// knows.
-func openGuarded(ctx context.Context, config *config, log *slog.Logger) (*openedStore, *guard.Store, error) {
-	opened, err := openStore(ctx, config, log)
-	if err != nil {
+// knows, in steps of a start.
+func openGuarded(ctx context.Context, config *config, log *slog.Logger, step func(func() error) error) (opened *openedStore, guarded *guard.Store, err error) {
+	once := slog.New(onceHandler{log.Handler(), new(sync.Map)})
+	if err := step(func() (err error) { opened, err = openStore(ctx, config, once); return err }); err != nil {
 		return nil, nil, err
 	}
-	guarded, err := guard.Open(ctx, opened.Store, guard.Options{Directory: config.Data, MayLose: opened.mayLose,
-		Replicated: opened.durability == redisstore.Replicated, Skew: keys.ClockSkew, Logger: log})
-	if err != nil {
+	if err := step(func() (err error) {
+		guarded, err = guard.Open(ctx, opened.Store, guard.Options{Directory: config.Data, MayLose: opened.mayLose,
+			Replicated: opened.durability == redisstore.Replicated, Skew: keys.ClockSkew, Logger: log})
+		return err
+	}); err != nil {
 		opened.Close()
 		if lost := new(guard.LostError); errors.As(err, &lost) {
 			log.Error("the store is not used", "event", "store", "error", err.Error())

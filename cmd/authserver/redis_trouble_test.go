@@ -41,16 +41,21 @@ var troubles = []trouble{
 		func(redis *redistest.Server) { redis.Tell("ACL", "LOAD") }},
 	{"user gone", "", func(redis *redistest.Server) { redis.Tell("ACL", "DELUSER", "authserver") },
 		func(redis *redistest.Server) { redis.Tell("ACL", "LOAD") }},
-	{"loading", "LOADING", func(redis *redistest.Server) {
-		redis.Tell("DEBUG", "POPULATE", "1000", "filler", "2000")
-		redis.Tell("BGREWRITEAOF") // a file with them
-		for strings.Contains(redis.Tell("INFO", "persistence"), "aof_rewrite_in_progress:1") {
-			time.Sleep(10 * time.Millisecond)
-		}
-		redis.Kill()
-		redis.RestartLoading("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
-	}, func(redis *redistest.Server) { redis.Tell("CONFIG", "SET", "key-load-delay", "0") }},
+	{"loading", "LOADING", load, loaded},
 }
+
+// load restarts a Redis so that it loads its data until loaded is called.
+func load(redis *redistest.Server) {
+	redis.Tell("DEBUG", "POPULATE", "1000", "filler", "2000")
+	redis.Tell("BGREWRITEAOF") // a file with them
+	for strings.Contains(redis.Tell("INFO", "persistence"), "aof_rewrite_in_progress:1") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	redis.Kill()
+	redis.RestartLoading("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+}
+
+func loaded(redis *redistest.Server) { redis.Tell("CONFIG", "SET", "key-load-delay", "0") }
 
 // While Redis refuses, whoever needs it is told to come back (503 with Retry-After),
 // nobody is told that his token is no good, the balancer hears of it, keys and metadata

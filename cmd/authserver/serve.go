@@ -110,7 +110,15 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	defer runtime.KeepAlive(spare)
 	log := records.Logger
 	withoutCoreDump(log)
-	opened, guarded, err := openGuarded(ctx, config, log)
+	defer func() {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) { // told to stop before it served
+			log.Info("stopped", "event", "server", "state", "stopped")
+			err = nil
+		}
+	}()
+	waiting := &arrival{ctx: ctx, log: log, listener: listener, tls: config.TLS, patience: storePatience}
+	defer waiting.end(false)
+	opened, guarded, err := openGuarded(ctx, config, log, waiting.step)
 	if err != nil {
 		return err
 	}
@@ -119,8 +127,8 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 	kept := make(chan struct{})
 	go func() { defer close(kept); guarded.Run(guarding) }()
 	defer func() { stopGuarding(); <-kept }()
-	masters, err := masterKeys(ctx, config, opened, log)
-	if err != nil {
+	var masters []keys.MasterKey
+	if err = waiting.step(func() (err error) { masters, err = masterKeys(ctx, config, opened, log); return err }); err != nil {
 		return err
 	}
 	keysConfig := config.keysConfig(masters...)
@@ -130,12 +138,14 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 			return err
 		}
 	}
-	manager, err := keys.Open(ctx, keysConfig)
+	var manager *keys.Manager
+	err = waiting.step(func() (err error) { manager, err = keys.Open(ctx, keysConfig); return err })
 	if errors.Is(err, keys.ErrMasterKey) {
 		return withHint(err, "put that one where it is read from: %s", config.summary().MasterKey)
 	} else if err != nil {
 		return err
 	}
+	waiting.end(true)
 	following, stopFollowing := context.WithCancel(context.Background())
 	followed := make(chan struct{})
 	go func() { defer close(followed); manager.Run(following) }()

@@ -133,6 +133,27 @@ func launch(t testing.TB, p *process, stderr io.Writer, directory string, enviro
 // launchCommand is launch with the binary in a command.
 func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string, environment []string, command *exec.Cmd) {
 	t.Helper()
+	begin(t, p, stderr, directory, environment, command)
+	if !timetest.Until(func() bool { status, _ := p.readiness(); return status == http.StatusOK }) {
+		t.Fatalf("the server is not ready:\n%s", p.text())
+	}
+}
+
+// readiness asks whether the server is ready; 0 where nobody answers.
+func (p *process) readiness() (status int, text string) {
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}, Timeout: 10 * time.Second} // it is asked again
+	response, err := client.Get(p.url + "/readyz")
+	if err != nil {
+		return 0, ""
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(body)
+}
+
+// begin starts the binary in a command. It ends with the test.
+func begin(t testing.TB, p *process, stderr io.Writer, directory string, environment []string, command *exec.Cmd) {
+	t.Helper()
 	p.Cmd = command
 	p.Dir, p.Env, p.Stdout, p.Stderr = directory, append(append(os.Environ(), "AUTHSERVER_DRAIN_DELAY=0s"), environment...), p, stderr
 	if err := p.Start(); err != nil {
@@ -148,16 +169,6 @@ func launchCommand(t testing.TB, p *process, stderr io.Writer, directory string,
 			t.Errorf("the driver of Redis writes past the log: %s", past)
 		}
 	})
-	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	if !timetest.Until(func() bool {
-		response, err := client.Get(p.url + "/readyz")
-		if err == nil {
-			response.Body.Close()
-		}
-		return err == nil
-	}) {
-		t.Fatalf("the server does not answer:\n%s", p.text())
-	}
 }
 
 // commandTime is how long a command that ends by itself may take: one that serves

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"authserver/internal/redistest"
+	"authserver/store"
 )
 
 // A Redis whose certificate is from an authority of its own, and one that asks
@@ -35,6 +36,10 @@ func TestStoreTLS(t *testing.T) {
 			}
 			if (err == nil) != c.ok {
 				t.Errorf("mutual %v, %s: %v", mutual, c.text, err)
+			}
+			// A certificate of an authority that is not trusted does not become right.
+			if waited := new(store.UnavailableError); errors.As(err, &waited) && c.text == "store: "+redis.URL {
+				t.Errorf("waits for what does not pass: %v", err)
 			}
 		}
 	}

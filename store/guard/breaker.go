@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"authserver/store"
 )
 
 const (
@@ -13,7 +15,7 @@ const (
 	probeEvery = 500 * time.Millisecond // one call gets through while it is open
 )
 
-var errOpen = errors.New("the store has not answered for a while and is not asked at this moment")
+var errOpen = &store.UnavailableError{Why: "the store has not answered for a while and is not asked at this moment"}
 
 // breaker is open while calls fail: a hung store otherwise holds each request for
 // its whole budget, and requests pile up behind it.

@@ -14,7 +14,7 @@ import (
 // takes longer than this to promote: down-after-milliseconds, 5 seconds at least.
 const leaseFor = 4 * time.Second
 
-var errLeaseOver = errors.New("the replicas have not confirmed for a while that the store is still the primary, and it is not asked at this moment")
+var errLeaseOver = &store.UnavailableError{Why: "the replicas have not confirmed for a while that the store is still the primary, and it is not asked at this moment"}
 
 // ask reads who the store says it is. Of a replicated store the answer counts when its
 // replicas have confirmed it: a write that changes nothing asks for that.

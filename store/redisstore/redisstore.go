@@ -52,6 +52,7 @@ type Store struct {
 	client  redis.UniversalClient
 	prefix  string
 	timeout time.Duration
+	tls     bool
 
 	// Replicas that must have a write before it is acknowledged; 0 without Replicated.
 	replicas int
@@ -59,7 +60,8 @@ type Store struct {
 	lacks    []string // why it cannot promise what it is asked for, or Fsync
 }
 
-// Open connects and checks that Redis can keep what the store promises. It
+// Open connects and checks that Redis can keep what the store promises. The error is a
+// store.UnavailableError where Redis may do so later, as it is. It
 // refuses a Redis that evicts, a replica, and versions before 7; it warns where
 // Redis is configured to lose acknowledged writes on a crash.
 func Open(ctx context.Context, options Options) (*Store, error) {
@@ -73,7 +75,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if config.TLSConfig != nil && options.TLSConfig != nil {
 		config.TLSConfig = options.TLSConfig
 	}
-	s := &Store{prefix: options.Prefix, timeout: options.Timeout}
+	s := &Store{prefix: options.Prefix, timeout: options.Timeout, tls: config.TLSConfig != nil}
 	if s.prefix == "" {
 		s.prefix = "authserver:"
 	}
@@ -102,7 +104,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	}
 	if err != nil {
 		s.client.Close()
-		return nil, fmt.Errorf("checking Redis at %s: %w", strings.Join(config.Addrs, ","), err)
+		return nil, fmt.Errorf("checking Redis at %s: %w", strings.Join(config.Addrs, ","), s.unavailable(err))
 	}
 	return s, nil
 }
@@ -205,6 +207,9 @@ func (s *Store) checkNode(ctx context.Context, node redis.Cmdable, replicated bo
 		return err
 	}
 	info := parseInfo(text)
+	if info["loading"] == "1" {
+		return errLoading
+	}
 	version := info["redis_version"]
 	if major, _, _ := strings.Cut(version, "."); len(major) == 1 && major < "7" {
 		return fmt.Errorf("its version is %s; 7.0 or later is needed", version)
@@ -242,7 +247,7 @@ func (s *Store) checkReplicas(info map[string]string, log *slog.Logger) {
 		}
 	}
 	if online == 0 {
-		s.lack(log, "Redis has no replica: nothing is left when its machine is; add replicas")
+		s.lack(log, noReplica)
 		return
 	}
 	if info["min_slaves_good_slaves"] == "" { // INFO has it where the setting is on
@@ -252,6 +257,8 @@ func (s *Store) checkReplicas(info map[string]string, log *slog.Logger) {
 	defer s.mu.Unlock()
 	s.replicas = max(s.replicas, (1+online)/2)
 }
+
+const noReplica = "Redis has no replica: nothing is left when its machine is; add replicas"
 
 func parseInfo(text string) map[string]string {
 	info := make(map[string]string)
@@ -321,7 +328,11 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	ctx, cancel := s.budget(ctx)
 	defer cancel()
-	return s.client.Time(ctx).Result()
+	at, err := s.client.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, s.trouble(err)
+	}
+	return at, nil
 }
 
 var _ store.Clock = (*Store)(nil)
@@ -360,7 +371,7 @@ func (s *Store) trouble(err error) error {
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
 		cluster.ReloadState(context.Background())
 	}
-	return fmt.Errorf("asking Redis: %w", err)
+	return fmt.Errorf("asking Redis: %w", s.unavailable(err))
 }
 
 // operation returns the identity of one call. The driver may send a call again

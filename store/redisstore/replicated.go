@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"authserver/store"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -123,5 +126,9 @@ func (s *Store) require(durability string) error {
 	case durability == Fsync && promised == Replicated:
 		return nil
 	}
-	return fmt.Errorf("it is asked for durability %s and promises less: %s", durability, strings.Join(s.lacks, "; "))
+	err := fmt.Errorf("it is asked for durability %s and promises less: %s", durability, strings.Join(s.lacks, "; "))
+	if slices.Equal(s.lacks, []string{noReplica}) { // they may all have been started together
+		return &store.UnavailableError{Why: "Redis has no replica yet", Err: err}
+	}
+	return err
 }

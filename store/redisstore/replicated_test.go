@@ -65,6 +65,12 @@ func TestAskedForMore(t *testing.T) {
 			}
 		})
 	}
+	for url, waits := range map[string]bool{alone.URL(): true, forgetful.URL(): false} { // for replicas that were started at the same time
+		_, err := redisstore.Open(t.Context(), redisstore.Options{URL: url, Timeout: 10 * time.Second, Durability: redisstore.Replicated, Logger: slog.New(slog.DiscardHandler)})
+		if found := new(store.UnavailableError); errors.As(err, &found) != waits {
+			t.Errorf("%v, may pass: %t", err, waits)
+		}
+	}
 }
 
 // What the replica does not have is not acknowledged, the second time as little as the
