@@ -67,7 +67,7 @@ func asAdminError(err error) *AdminError {
 	if errors.As(err, &e) && e.Status == http.StatusServiceUnavailable {
 		return &AdminError{Code: "unavailable", status: e.Status, cause: err,
 			Message: "the server cannot reach its storage right now",
-			Hint:    "nothing is lost; repeat the same command, it goes on where this one ended"}
+			Hint:    "nothing is lost, and the server's log says why; repeat the same command, it goes on where this one ended"}
 	}
 	return &AdminError{Code: "internal", status: http.StatusInternalServerError, cause: err,
 		Message: "the server met an unexpected condition", Hint: "its log has the details"}

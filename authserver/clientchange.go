@@ -38,7 +38,7 @@ func (s *Server) addClient(ctx context.Context, described Client, expires time.T
 	err := s.clients.records.Create(ctx, described.ClientID, stored, expires)
 	if errors.Is(err, store.ErrExists) {
 		return storedClient{}, "", adminExists("there is a client %q already", described.ClientID).
-			hint("authserver client show %s", described.ClientID)
+			hint("authserver client show %s; a disabled one that could not be added as a whole is removed and added again", described.ClientID)
 	} else if err != nil {
 		return storedClient{}, "", unavailable(fmt.Errorf("storing a client: %w", err))
 	}
@@ -56,10 +56,14 @@ func (s *Server) addClient(ctx context.Context, described Client, expires time.T
 		}
 	}
 	if err != nil {
-		return storedClient{}, "", unavailable(fmt.Errorf("indexing a client: %w", err))
+		err = unavailable(fmt.Errorf("indexing a client: %w", err))
+	} else {
+		err = s.updateClient(ctx, described.ClientID, func(c *storedClient) error { c.Disabled = false; stored = *c; return nil })
 	}
-	err = s.updateClient(ctx, described.ClientID, func(c *storedClient) error { c.Disabled = false; stored = *c; return nil })
-	return stored, secret, err
+	if err != nil { // nobody has seen its secret: it has to be possible to add it again
+		return storedClient{}, "", errors.Join(err, s.clients.records.Delete(context.WithoutCancel(ctx), described.ClientID))
+	}
+	return stored, secret, nil
 }
 
 // checkNewClient refuses what the configuration would refuse.

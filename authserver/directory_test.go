@@ -3,6 +3,7 @@ package authserver_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -169,5 +170,43 @@ func TestDirectoryInStoreTrouble(t *testing.T) {
 	}
 	if a := own(service); a.status != http.StatusOK {
 		t.Errorf("a configured client in trouble: %d %s", a.status, a.raw)
+	}
+}
+
+// noSwap is a store that changes no client while it is set.
+type noSwap struct {
+	store.Store
+	set atomic.Bool
+}
+
+func (s *noSwap) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	if s.set.Load() && strings.HasPrefix(key, "client/") {
+		return store.Record{}, errors.New("no space left on device")
+	}
+	return s.Store.Swap(ctx, key, version, value, expires)
+}
+
+// Of a client that could not be added as a whole nothing is left: nobody has its secret,
+// and the operator repeats the command.
+func TestClientHalfAdded(t *testing.T) {
+	opened, err := boltstore.Open(t.TempDir() + "/store.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	full := &noSwap{Store: opened}
+	o := operate(t, func(c *authserver.Config) { c.Store = full })
+	full.set.Store(true)
+	half := map[string]any{"client_id": "half", "grant_types": []string{"client_credentials"}}
+	if status, code := o.call(t, "/client/add", half, nil); status != 503 || code != "unavailable" {
+		t.Fatalf("on a full disk: %d %s", status, code)
+	}
+	full.set.Store(false)
+	if status, code := o.call(t, "/client/show", authserver.ClientRef{ClientID: "half"}, nil); status != 404 {
+		t.Errorf("half a client is left: %d %s", status, code)
+	}
+	var added authserver.ClientSecretAnswer
+	if status, code := o.call(t, "/client/add", half, &added); status != 200 || added.Client.Disabled || added.ClientSecret == "" {
+		t.Errorf("once more: %d %s %+v", status, code, added)
 	}
 }

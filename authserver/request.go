@@ -84,13 +84,26 @@ func parseParameters(encoded string) (form, error) {
 func (f form) wellFormed() error {
 	for name := range f.values {
 		if f.repeated(name) { // OAuth 2.1 §3.1, RFC 6749 §3.2: not more than once.
-			return invalidRequest("a parameter is given more than once").because(fmt.Errorf("parameter %.100q", name))
+			return invalidRequest("%s is given more than once", named(name)).because(fmt.Errorf("parameter %.100q", name))
 		}
 		if f.malformed(name) {
-			return invalidRequest("a parameter holds control characters or is not UTF-8")
+			return invalidRequest("%s holds control characters, such as a line break at its end, or is not UTF-8", named(name))
 		}
 	}
 	return nil
+}
+
+// ownNames are the parameters that clients get wrong.
+var ownNames = []string{"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "code", "code_verifier", "redirect_uri",
+	"refresh_token", "scope", "username", "password", "token", "token_type_hint", "resource"}
+
+// named is what a refusal calls a parameter: by its name if it is one of ours, since it
+// repeats nothing of the request.
+func named(name string) string {
+	if slices.Contains(ownNames, name) {
+		return "the parameter " + name
+	}
+	return "a parameter"
 }
 
 func (f form) repeated(name string) bool { return len(f.values[name]) > 1 && !repeatable[name] }
@@ -183,6 +196,12 @@ type errorBody struct {
 
 const basicChallenge = `Basic realm="authserver"`
 
+// described is a challenge that says why (RFC 6750 §3): some libraries, openid-client
+// among them, show nothing of the body beside one.
+func described(challenge, code, description string) string {
+	return challenge + `, error="` + code + `", error_description="` + description + `"`
+}
+
 // writeError is the only function that writes refusals.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint string, err error) {
 	e := asError(err)
@@ -193,7 +212,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, endpoint str
 	status := e.Status
 	if status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
 		// RFC 6749 §5.2: a client that used the Authorization header is told the scheme.
-		w.Header().Set("WWW-Authenticate", basicChallenge)
+		w.Header().Set("WWW-Authenticate", described(basicChallenge, e.Code, e.Description))
 	}
 	if e.RetryAfter > 0 {
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)

@@ -62,8 +62,9 @@ func (s *Server) presentedToken(w http.ResponseWriter, raw string) (accesstoken.
 	case claims.Confirmation != nil:
 		return claims, refuseToken(w, errors.New("it is bound to a key and was presented without a proof"))
 	case !slices.Contains(strings.Fields(claims.Scope), "openid") || byClientItself(claims):
-		w.Header().Set("WWW-Authenticate", bearerChallenge+`, error="insufficient_scope", scope="openid"`)
-		return claims, &Error{Code: "insufficient_scope", Status: http.StatusForbidden, Description: "the access token has no scope openid"}
+		const description = "the access token has no scope openid"
+		w.Header().Set("WWW-Authenticate", bearerChallenge+`, error="insufficient_scope", scope="openid", error_description="`+description+`"`)
+		return claims, &Error{Code: "insufficient_scope", Status: http.StatusForbidden, Description: description}
 	}
 	return claims, nil
 }
@@ -75,9 +76,9 @@ const userInfoType = "userinfo+jwt"
 
 // refuseToken answers to an access token that is not good, without saying why.
 func refuseToken(w http.ResponseWriter, cause error) error {
-	w.Header().Set("WWW-Authenticate", bearerChallenge+`, error="invalid_token"`) // RFC 6750 §3.1
-	return &Error{Code: "invalid_token", Status: http.StatusUnauthorized, cause: cause,
-		Description: "the access token is malformed, expired, revoked or not from here"}
+	const description = "the access token is malformed, expired, revoked or not from here"
+	w.Header().Set("WWW-Authenticate", described(bearerChallenge, "invalid_token", description)) // RFC 6750 §3.1
+	return &Error{Code: "invalid_token", Status: http.StatusUnauthorized, cause: cause, Description: description}
 }
 
 // bearerToken returns the access token of a request: in the Authorization header or
@@ -85,7 +86,7 @@ func refuseToken(w http.ResponseWriter, cause error) error {
 // §5.2).
 func bearerToken(w http.ResponseWriter, r *http.Request) (string, error) {
 	refuse := func(why string) error {
-		w.Header().Set("WWW-Authenticate", bearerChallenge+`, error="invalid_request"`)
+		w.Header().Set("WWW-Authenticate", described(bearerChallenge, "invalid_request", why))
 		return invalidRequest("%s", why)
 	}
 	var inBody string

@@ -21,6 +21,7 @@ import (
 const (
 	snapshotTime  = 30 * time.Second       // to load one
 	silence       = feed.Lease             // after which a stream is given up
+	remindEvery   = time.Minute            // the log is told that the feed is not followed
 	firstPause    = 50 * time.Millisecond  // before a stream is opened again
 	longestPause  = time.Second            //
 	expireEvery   = 10 * time.Second       // what no longer matters is dropped
@@ -38,6 +39,7 @@ type follower struct {
 	first    chan struct{} // closed when revocations are known for the first time
 	patience time.Time     // until when requests wait for that
 	started  bool          // first is closed
+	cut      time.Time     // since when the feed is not followed; zero while it is
 	frames   atomic.Int64  // after which all revocations were known
 	noLease  *atomic.Bool  // some route accepts tokens while revocations are not known
 	held     atomic.Bool   // the issuer counts on the promise of a lease
@@ -76,14 +78,20 @@ func (f *follower) fresh(ctx context.Context) bool {
 // run follows the feed until ctx ends.
 func (f *follower) run(ctx context.Context) {
 	pause := firstPause
+	var said time.Time // that the feed is not followed
 	for snapshot := true; ctx.Err() == nil; {
 		before := f.frames.Load()
 		err := f.connect(ctx, snapshot)
 		if ctx.Err() != nil {
 			return
 		}
-		if pause == firstPause || f.frames.Load() > before { // once, not at every attempt
+		switch now := time.Now(); { // not at every attempt
+		case f.cut.IsZero():
+			f.cut, said = now, now
 			f.log.Warn("the issuer's feed of revocations was cut; it is opened again", "issuer", f.source.config.Issuer, "error", err)
+		case now.Sub(said) >= remindEvery:
+			said = now
+			f.log.Warn("the issuer's feed of revocations is still not followed", "issuer", f.source.config.Issuer, "for", now.Sub(f.cut).Round(time.Second).String(), "error", err)
 		}
 		// Whoever has forgotten the cursor, or holds another past, gives a snapshot.
 		snapshot = f.feed.Cursor() == "" || errors.Is(err, errCursorUnknown) || errors.Is(err, feed.ErrGap)
@@ -181,6 +189,10 @@ func (f *follower) read(ctx context.Context, stream io.Reader, watch *time.Timer
 		watch.Reset(silence)
 		if f.feed.Fresh(received) {
 			f.frames.Add(1)
+			if !f.cut.IsZero() {
+				f.log.Info("the issuer's feed of revocations is followed again", "issuer", f.source.config.Issuer, "after", received.Sub(f.cut).Round(time.Millisecond).String())
+				f.cut = time.Time{}
+			}
 			if !f.started {
 				f.started = true
 				close(f.first)

@@ -1,6 +1,9 @@
 package verifier_test
 
 import (
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,14 +12,34 @@ import (
 	"authserver/verifier/verifiertest"
 )
 
+// said is what a log was told.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) count(what string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Count(s.text.String(), what)
+}
+
 // What each policy does while the feed is cut, and that all of them know everything
 // soon after it is back.
 func TestWhenStale(t *testing.T) {
 	issuer := verifiertest.New(t)
 	policies := []verifier.WhenStale{verifier.Reject, verifier.Introspect, verifier.AcceptUntilExpiry}
 	verifiers := make(map[verifier.WhenStale]*verifier.Verifier)
+	log := new(said)
 	for _, policy := range policies {
-		verifiers[policy] = issuer.Configured(t, verifier.Config{Audience: audience, WhenStale: policy, ClientID: "api", ClientSecret: "secret"})
+		verifiers[policy] = issuer.Configured(t, verifier.Config{Audience: audience, WhenStale: policy, ClientID: "api", ClientSecret: "secret",
+			Logger: slog.New(slog.NewTextHandler(log, nil))})
 	}
 	good := issuer.Token(verifiertest.Claims{"aud": audience})
 	bad := issuer.Token(verifiertest.Claims{"aud": audience, "grant_id": "g"})
@@ -54,6 +77,7 @@ func TestWhenStale(t *testing.T) {
 		t.Errorf("while the feed is cut: %+v", health)
 	}
 	issuer.StartFeed()
+	timetest.Await(t, "the log says that all follow the feed again", func() bool { return log.count("is followed again") >= len(policies) })
 	for _, policy := range policies {
 		eventually(t, verifiers[policy], bad, verifier.Revoked)
 		eventually(t, verifiers[policy], good, "")

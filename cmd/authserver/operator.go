@@ -118,7 +118,7 @@ func (o *operator) stream(ctx context.Context, path string, request any, into io
 		return refusalOf(response, socket)
 	}
 	if _, err := io.Copy(into, answer); err != nil {
-		return fmt.Errorf("reading the server's answer: %w", err)
+		return fmt.Errorf("copying the server's answer: %w", err)
 	}
 	return nil
 }
