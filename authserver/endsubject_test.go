@@ -190,7 +190,7 @@ func TestEndSubjectOfMany(t *testing.T) {
 	if err != nil || len(infos) != 1 || infos[0].GrantID != anew {
 		t.Errorf("listed are %v, %v", infos, err)
 	}
-	_, subjects := s.feed.finishing.take()
+	_, _, subjects := s.feed.finishing.take()
 	if len(subjects) != 1 {
 		t.Fatalf("to be finished: %v", subjects)
 	}

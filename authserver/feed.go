@@ -31,7 +31,7 @@ func (s *Server) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { s.feed.follow(ctx) })
 	running.Go(func() { s.feed.publish(ctx) })
-	running.Go(func() { s.finishGrants(ctx) })
+	running.Go(func() { s.finishAll(ctx) })
 	running.Go(func() { s.feed.stayRegistered(ctx) })
 	running.Go(func() { s.statuses.follow(ctx) })
 	running.Go(func() { s.backchannel.run(ctx) })

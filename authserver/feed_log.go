@@ -176,6 +176,9 @@ func (f *revocationFeed) take(events []store.Event, asOf time.Time) {
 		if r.Grant != "" {
 			f.finishing.add([]string{f.server.grants.Key(r.Grant)})
 		}
+		if r.Session != "" {
+			f.finishing.addSessions([]string{r.Session})
+		}
 		if first && r.Subject != "" { // who ended it may have been killed before it had deleted all
 			f.finishing.addSubject(r.Subject, epoch{NotBefore: r.Before, number: r.Epoch})
 		}

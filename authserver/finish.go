@@ -17,12 +17,15 @@ const (
 	deletedAtOnce = 8   // grants of one user; the embedded store writes what comes at once together
 )
 
-// finisher deletes grants that the log has ended. Whoever logged it does so as
+// finisher deletes grants and sessions that the log has ended. Whoever logged it does so as
 // well, unless it was killed in between or had no answer, or there were very many. It is
-// in no hurry, and nobody who reads the log waits for it: see endedByLog.
+// in no hurry, and nobody who reads the log waits for it: see endedByLog. A session that
+// was left would be one that somebody is signed in in, and of whose tokens verifiers take
+// none.
 type finisher struct {
 	mu       sync.Mutex
 	ended    []string         // keys; those beyond maxUnfinished wait for the log to be read again, after a restart
+	sessions []string         // sids, likewise
 	subjects map[string]epoch // users, all of whose grants of earlier epochs have ended
 }
 
@@ -30,6 +33,12 @@ func (f *finisher) add(ended []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ended = append(f.ended, ended[:min(len(ended), maxUnfinished-len(f.ended))]...)
+}
+
+func (f *finisher) addSessions(ended []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sessions = append(f.sessions, ended[:min(len(ended), maxUnfinished-len(f.sessions))]...)
 }
 
 func (f *finisher) addSubject(subject string, begun epoch) {
@@ -44,22 +53,27 @@ func (f *finisher) addSubject(subject string, begun epoch) {
 }
 
 // take returns what is to be finished, the oldest first.
-func (f *finisher) take() (ended []string, subjects map[string]epoch) {
+func (f *finisher) take() (ended, sessions []string, subjects map[string]epoch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ended, subjects = f.ended, f.subjects
-	f.ended, f.subjects = nil, nil
-	return ended, subjects
+	ended, sessions, subjects = f.ended, f.sessions, f.subjects
+	f.ended, f.sessions, f.subjects = nil, nil, nil
+	return ended, sessions, subjects
 }
 
-// finishGrants deletes grants that the log has ended, until ctx ends.
-func (s *Server) finishGrants(ctx context.Context) {
+// finishAll deletes what the log has ended, until ctx ends.
+func (s *Server) finishAll(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, finishEvery)
-		keys, subjects := s.feed.finishing.take()
+		keys, sessions, subjects := s.feed.finishing.take()
 		for ended := range slices.Chunk(keys, finishAtOnce) {
 			if s.finish(ctx, ended) != nil {
 				s.feed.finishing.add(ended) // once more
+			}
+		}
+		for ended := range slices.Chunk(sessions, finishAtOnce) {
+			if s.finishSessions(ctx, ended) != nil {
+				s.feed.finishing.addSessions(ended)
 			}
 		}
 		for subject, begun := range subjects {
@@ -75,6 +89,24 @@ func (s *Server) finish(ctx context.Context, ended []string) error {
 	for i, record := range records {
 		if err == nil && record.Exists() {
 			err = s.store.Delete(ctx, ended[i])
+		}
+	}
+	return err
+}
+
+// finishSessions closes those sessions that are still there.
+func (s *Server) finishSessions(ctx context.Context, ids []string) error {
+	records, err := getAll(ctx, s.store, ids, s.sessions.Key)
+	for i, record := range records {
+		if err != nil || !record.Exists() {
+			continue
+		}
+		one, unread := s.sessions.Decode(record)
+		if unread != nil {
+			continue // nobody is signed in in it either
+		}
+		if err = s.closeSession(ctx, one.Subject, ids[i]); err == nil {
+			s.log.Info("a session whose end was logged is closed", "sub", one.Subject, "sid", ids[i])
 		}
 	}
 	return err

@@ -89,6 +89,11 @@ func (s *Server) endSession(ctx context.Context, subject, sessionID, reason stri
 	if err := s.tell(ctx, securityEvent{Type: sessionRevoked, Session: sessionID, Subject: subject, Reason: reason}); err != nil {
 		return err
 	}
+	return s.closeSession(ctx, subject, sessionID)
+}
+
+// closeSession is what is left to do when the end of a session is logged; see finisher.
+func (s *Server) closeSession(ctx context.Context, subject, sessionID string) error {
 	if err := s.deleteSessionGrants(ctx, subject, sessionID); err != nil {
 		return fmt.Errorf("ending a session: %w", err)
 	}

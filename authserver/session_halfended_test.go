@@ -1,0 +1,67 @@
+package authserver
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"authserver/internal/timetest"
+	"authserver/store"
+)
+
+// cutting is a store whose caller goes away as soon as a revocation is logged.
+type cutting struct {
+	store.Store
+	cut func()
+}
+
+func (c *cutting) Append(ctx context.Context, log string, event []byte, keep time.Duration) (store.Position, error) {
+	position, err := c.Store.Append(ctx, log, event, keep)
+	if log == revocationLog && c.cut != nil {
+		c.cut()
+	}
+	return position, err
+}
+
+// A session whose end is logged ends: verifiers refuse its tokens from then on, so that
+// whoever stayed signed in there would get none that is good. Whether the browser that
+// signs out has waited for the answer makes no difference.
+func TestSigningOutWithoutWaiting(t *testing.T) {
+	cutting := new(cutting)
+	s := browserServer(t, func(c *Config) { cutting.Store, c.Store = c.Store, cutting })
+	b := signedIn(t, s)
+	tokens, sid := b.exchange("web", b.code()), b.session().ID
+	ctx, cancel := context.WithCancel(t.Context())
+	cutting.cut = cancel
+	if err := s.logOut(ctx, b.session(), reasonSignedOut); err != nil {
+		t.Errorf("it is not carried out: %v", err)
+	}
+	s.sessionIsOver(t, b, tokens, sid)
+}
+
+// Nor does it when the instance was killed there: whoever reads the log carries it out.
+func TestEndOfASessionThatWasNotCarriedOut(t *testing.T) {
+	s := browserServer(t, nil)
+	b := signedIn(t, s)
+	tokens, sid := b.exchange("web", b.code()), b.session().ID
+	if err := s.publish(t.Context(), revocation{Session: sid, Reason: reasonSignedOut}); err != nil {
+		t.Fatal(err)
+	}
+	runUntilCleanup(t, s.Run)
+	timetest.Await(t, "the session to end", func() bool { return b.session() == nil })
+	s.sessionIsOver(t, b, tokens, sid)
+}
+
+func (s *Server) sessionIsOver(t *testing.T, b *browser, tokens tokenAnswer, sid string) {
+	t.Helper()
+	if b.session() != nil {
+		t.Error("the browser is signed in")
+	}
+	if a := b.refresh(tokens); a.status != 400 || a.text("error") != "invalid_grant" {
+		t.Errorf("its grant is refreshed: %d %s", a.status, a.text("error"))
+	}
+	b.signIn("alice-1")
+	if again := b.session(); again == nil || again.ID == sid {
+		t.Error("whoever signs in again is in the session that has ended")
+	}
+}
