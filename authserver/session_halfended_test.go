@@ -2,6 +2,8 @@ package authserver
 
 import (
 	"context"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +14,16 @@ import (
 // cutting is a store whose caller goes away as soon as a revocation is logged.
 type cutting struct {
 	store.Store
-	cut func()
+	cut       func()
+	cutAtMark func() // of an access token, which comes before that
+}
+
+func (c *cutting) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
+	err := c.Store.Create(ctx, key, value, expires)
+	if strings.HasPrefix(key, "revoked/") && c.cutAtMark != nil {
+		c.cutAtMark()
+	}
+	return err
 }
 
 func (c *cutting) Append(ctx context.Context, log string, event []byte, keep time.Duration) (store.Position, error) {
@@ -63,5 +74,31 @@ func (s *Server) sessionIsOver(t *testing.T, b *browser, tokens tokenAnswer, sid
 	b.signIn("alice-1")
 	if again := b.session(); again == nil || again.ID == sid {
 		t.Error("whoever signs in again is in the session that has ended")
+	}
+}
+
+// RFC 7009: a page that revokes its token as it is closed waits for no answer. The token is
+// revoked for verifiers, too, or not at all.
+func TestRevokingWithoutWaiting(t *testing.T) {
+	cutting := new(cutting)
+	s := browserServer(t, func(c *Config) { cutting.Store, c.Store = c.Store, cutting })
+	b := signedIn(t, s)
+	access := b.exchange("web", b.code()).text("access_token")
+	claims, _ := b.verified(access, "ES256")
+	r := b.request("POST", "/revoke", url.Values{"token": {access}})
+	r.SetBasicAuth("web", testSecret)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cutting.cutAtMark = cancel
+	if page := b.do(s.ServeHTTP, r.WithContext(ctx)); page.status != 200 {
+		t.Errorf("%d %s", page.status, page.body)
+	}
+	told := false
+	events, err := s.store.Tail(t.Context(), revocationLog, 0, 0)
+	for _, event := range events {
+		told = told || strings.Contains(string(event.Value), claims["jti"].(string))
+	}
+	if err != nil || !told || b.active("web", access) {
+		t.Errorf("verifiers are told: %t, active here: %t, %v", told, b.active("web", access), err)
 	}
 }
