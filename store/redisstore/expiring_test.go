@@ -136,3 +136,45 @@ func TestFamilyAcrossARestart(t *testing.T) {
 		t.Errorf("%d of %d members were seen", len(seen), members)
 	}
 }
+
+// Whether a member has expired is said by Redis's clock, wherever it is read, and not by that
+// of an instance, which may be ahead or behind.
+func TestMembersByTheClockOfRedis(t *testing.T) {
+	const hour = 60 * 60
+	ctx, server := t.Context(), redistest.Start(t)
+	proxy := cutAnswers(t, server.Addr)
+	s := open(t, "redis://"+proxy.addr)
+	living, dead := store.MemberKey("family", "living"), store.MemberKey("family", "dead")
+	if err := s.Create(ctx, living, nil, time.Now().Add(hour/2*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer client.Close()
+	for life := 50 * time.Millisecond; !client.HExists(ctx, "authserver:f:family", "dead").Val(); life *= 2 { // it has to come to Redis first
+		soon := time.Now().Add(life)
+		if err := s.Create(ctx, dead, nil, soon); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(soon) + time.Millisecond)
+	}
+	for _, test := range []struct {
+		ahead        int64
+		living, dead bool
+	}{{0, true, false}, {hour, false, false}, {-hour, true, true}} {
+		proxy.ahead.Store(test.ahead)
+		listed := make(map[string]bool)
+		for member, err := range s.Members(ctx, "family") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed[member.Name] = true
+		}
+		records, err := s.Get(ctx, living, dead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed["living"] != test.living || listed["dead"] != test.dead || records[0].Exists() != test.living || records[1].Exists() != test.dead {
+			t.Errorf("Redis is %d s ahead: listed %v, read %v; want living %t, dead %t", test.ahead, listed, records, test.living, test.dead)
+		}
+	}
+}

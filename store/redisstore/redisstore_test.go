@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -212,9 +214,10 @@ func TestLostAnswers(t *testing.T) {
 }
 
 // cutting is a proxy in front of Redis that, each time cut is set, once drops the
-// connection instead of passing an answer on.
+// connection instead of passing an answer on, and lets the clock of Redis differ.
 type cutting struct {
 	addr  string
+	ahead atomic.Int64 // seconds that Redis's clock seems to be
 	cut   atomic.Bool
 	count atomic.Int64
 }
@@ -259,8 +262,27 @@ func (p *cutting) answers(client, server net.Conn) {
 			p.count.Add(1)
 			return
 		}
-		if _, err := client.Write(buffer[:n]); err != nil {
+		if _, err := client.Write(p.shifted(buffer[:n])); err != nil {
 			return
 		}
 	}
+}
+
+// aTime is Redis's time in an answer: seconds as TIME has them, or a script's milliseconds.
+var aTime = regexp.MustCompile(`(\*2\r\n\$10\r\n\d{10}|:\d{13})\r\n`)
+
+func (p *cutting) shifted(answer []byte) []byte {
+	ahead := p.ahead.Load()
+	if ahead == 0 {
+		return answer
+	}
+	return aTime.ReplaceAllFunc(answer, func(found []byte) []byte {
+		text, unit := string(found), int64(1000)
+		at := strings.IndexByte(text, ':') + 1
+		if at == 0 {
+			at, unit = len(text)-len("1234567890\r\n"), 1
+		}
+		n, _ := strconv.ParseInt(strings.TrimSpace(text[at:]), 10, 64)
+		return fmt.Appendf(nil, "%s%d\r\n", text[:at], n+ahead*unit)
+	})
 }
