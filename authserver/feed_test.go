@@ -2,7 +2,6 @@ package authserver
 
 import (
 	"bufio"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -464,47 +463,38 @@ func TestLogIsReadAgainAfterTrouble(t *testing.T) {
 
 // A reader that does not read is cut off; others get everything meanwhile.
 func TestSlowReader(t *testing.T) {
-	t.Parallel()
-	s := insideServer(t, nil, keys.MasterKey{})
-	listener := httptest.NewUnstartedServer(s)
-	listener.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		c.(*net.TCPConn).SetWriteBuffer(4096)
-		return ctx
-	}
-	listener.Start()
-	t.Cleanup(listener.Close)
-	runUntilCleanup(t, s.Run)
-	quick := newReader(t, s, listener.URL)
-	quick.load()
-	quick.connect()
-	slow, err := net.Dial("tcp", listener.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slow.Close()
-	slow.(*net.TCPConn).SetReadBuffer(4096)
-	fmt.Fprintf(slow, "GET /revocations HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
-	n := 0
-	for cut := false; !cut; {
-		if s.feed.streams.Load() == 2 || n > 0 { // both are connected
-			var events []store.Event
-			for range feed.MaxFrame {
-				n++
-				events = append(events, store.Event{Position: store.Position(n), Value: fmt.Appendf(nil, `{"v":1,"grant_id":"%d","at":1000,"until":2000}`, n)})
-			}
-			s.feed.take(events, time.Now())
-			cut = s.feed.streams.Load() == 1
-		}
-		if _, err := quick.next(); err != nil {
+	inBubble(t, func(t *testing.T, instance func() running) {
+		s := instance()
+		quick := newReader(t, s.Server, s.url)
+		quick.client = s.client
+		quick.load()
+		quick.connect()
+		slow, err := s.client.Transport.(*http.Transport).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	quick.until(func() bool { return quick.ends(fmt.Sprint(n)) })
-	for i := 1; i <= n; i++ {
-		if !quick.ends(fmt.Sprint(i)) {
-			t.Fatalf("revocation %d of %d was lost on the quick reader", i, n)
+		defer slow.Close()
+		fmt.Fprintf(slow, "GET /revocations HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n")
+		n := 0
+		for cut := false; !cut; {
+			if s.feed.streams.Load() == 2 || n > 0 { // both are connected
+				var events []store.Event
+				for range feed.MaxFrame {
+					n++
+					events = append(events, store.Event{Position: store.Position(n), Value: fmt.Appendf(nil, `{"v":1,"grant_id":"%d","at":1000,"until":2000}`, n)})
+				}
+				s.feed.take(events, time.Now())
+				quick.until(func() bool { return quick.ends(fmt.Sprint(n)) })
+			}
+			time.Sleep(100 * time.Millisecond)
+			cut = n > 0 && s.feed.streams.Load() == 1
 		}
-	}
+		for i := 1; i <= n; i++ {
+			if !quick.ends(fmt.Sprint(i)) {
+				t.Fatalf("revocation %d of %d was lost on the quick reader", i, n)
+			}
+		}
+	})
 }
 
 // A revocation takes ten bytes of a compressed snapshot, which is made once for all

@@ -99,14 +99,15 @@ func connected(t *testing.T, i *issuer) *Follower {
 	if err := f.Load(i.snapshot(), i.verify); err != nil {
 		t.Fatal(err)
 	}
-	if f.Fresh(time.Now()) {
+	now := time.Now() // however long what follows takes
+	if f.Fresh(now) {
 		t.Fatal("a snapshot alone, which may be an old one, is fresh")
 	}
-	f.Connect("n", time.Now())
-	if _, err := f.Apply(i.hello("n"), time.Now(), i.verify); err != nil {
+	f.Connect("n", now)
+	if _, err := f.Apply(i.hello("n"), now, i.verify); err != nil {
 		t.Fatal(err)
 	}
-	if !f.Fresh(time.Now()) {
+	if !f.Fresh(now) {
 		t.Fatal("not fresh after the first frame")
 	}
 	return f
