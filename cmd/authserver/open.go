@@ -25,6 +25,7 @@ type openedStore struct {
 	description string
 	mayLose     time.Duration                                // of what it acknowledged
 	durability  string                                       // what an acknowledged write survives
+	clock       store.Clock                                  // nil where the store has none of its own
 	backup      func(ctx context.Context, w io.Writer) error // nil where the store makes its own
 }
 
@@ -52,6 +53,7 @@ func openGuarded(ctx context.Context, config *config, log *slog.Logger, step fun
 		}
 		return nil, nil, err
 	}
+	opened.clock, _ = opened.Store.(store.Clock)
 	opened.Store = guarded
 	return opened, guarded, nil
 }
@@ -73,7 +75,7 @@ func openStore(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	if errors.Is(statErr, fs.ErrNotExist) {
 		log.Info("created the embedded store", "file", path)
 	}
-	return &openedStore{opened, path, 0, redisstore.Fsync, opened.Backup}, nil
+	return &openedStore{Store: opened, description: path, durability: redisstore.Fsync, backup: opened.Backup}, nil
 }
 
 func makeDirectory(path string, log *slog.Logger) error {

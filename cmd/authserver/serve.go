@@ -153,6 +153,9 @@ func serve(ctx context.Context, config *config, listener net.Listener, records *
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if opened.clock != nil {
+		registry.MustRegister(clockOffset{opened.clock})
+	}
 	serverConfig := config.serverConfig()
 	if serverConfig.Login, _, err = config.Branding.pages(); err != nil {
 		return fmt.Errorf("branding: %w", err)
