@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
-	"syscall"
 	"time"
 
 	"authserver/store/redisstore"
@@ -25,7 +22,7 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 	opened, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store, Password: config.StorePassword, TLSConfig: tls, Durability: config.Durability,
 		InsecureCleartext: config.InsecureStore, Logger: log})
 	if err != nil {
-		return nil, withHint(err, "%s; docs/operating.md says how to set up Redis", config.storeHint(err))
+		return nil, withHint(err, "%s", storeHint(err))
 	}
 	if err := makeDirectory(config.Data, log); err != nil { // the guard would remember the store there
 		log.Warn("no data directory", "error", err.Error())
@@ -38,16 +35,12 @@ func openRedis(ctx context.Context, config *config, log *slog.Logger) (*openedSt
 }
 
 // storeHint says what to look at when Redis cannot be used.
-func (c *config) storeHint(err error) string {
-	switch text := err.Error(); {
-	case strings.Contains(text, "WRONGPASS"), strings.Contains(text, "NOAUTH"):
-		return "is the user that of store, and the password that of store or store_password?"
-	case errors.Is(err, context.DeadlineExceeded) && strings.HasPrefix(c.Store, "rediss"):
-		return "does Redis speak TLS at that port, as store says with rediss://?"
-	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, new(*net.DNSError)):
-		return "is Redis running, and are host and port of store right?"
+func storeHint(err error) string {
+	hint := "look at store in the configuration"
+	if text := err.Error(); strings.Contains(text, "WRONGPASS") || strings.Contains(text, "NOAUTH") {
+		hint = "see whether the user is the one in store, and the password the one in store or store_password"
 	}
-	return "look at store in the configuration"
+	return hint + "; docs/operating.md says how to set up Redis"
 }
 
 // checkDurability refuses what no store could keep. What Redis can is asked at the start.
