@@ -223,7 +223,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *client, in *i
 		s.metrics.constantChallenges.Inc()
 	}
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "authorized", slog.String("event", "authorization"), slog.String("client_id", c.id),
-		slog.String("sub", current.Subject), slog.String("sid", current.ID), slog.String("grant_id", grantID), slog.Any("scope", request.Scope))
+		slog.String("sub", current.Subject), slog.String("sid", current.ID), slog.String("grant_id", grantID), slog.String("scope", strings.Join(request.Scope, " ")))
 	return s.respond(w, r, c, request, url.Values{"code": {code}})
 }
 

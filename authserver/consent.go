@@ -91,7 +91,7 @@ func (s *Server) rememberConsent(ctx context.Context, subject string, c *client,
 		if err != nil {
 			return unavailable(fmt.Errorf("storing a consent: %w", err))
 		}
-		s.log.Info("consent given", "event", "consent", "client_id", c.id, "sub", subject, "scope", scope)
+		s.log.Info("consent given", "event", "consent", "client_id", c.id, "sub", subject, "scope", strings.Join(scope, " "))
 		return nil
 	}
 	return unavailable(errors.New("storing a consent: too many at once"))

@@ -17,28 +17,42 @@ const idTokenType = "JWT"
 // (OpenID Connect Core §2, §3.1.3.6). Its audience is the one client, so that there
 // is no azp. The claims of the scopes are in it as well as at /userinfo: many
 // clients look nowhere else.
-func (s *Server) idToken(a Authorization, c *client, access string) map[string]any {
-	claims := claimsOf(a.User, a.Scope, a.Grant.IDTokenClaims)
-	claims["iss"] = s.issuer
-	claims["sub"] = s.subjectFor(c, a.Grant.Subject)
-	claims["aud"] = c.id
-	claims["iat"] = a.IssuedAt.Unix()
-	claims["exp"] = a.IssuedAt.Add(s.tokens.ID).Unix()
-	claims["auth_time"] = a.Grant.AuthTime
-	claims["at_hash"] = accessTokenHash(s.idTokenAlgorithm(c), access)
-	if a.Nonce != "" { // only in the first one (OpenID Connect Core §12.2)
-		claims["nonce"] = a.Nonce
+func (s *Server) idToken(a Authorization, c *client, access string) idTokenClaims {
+	return idTokenClaims{
+		Issuer: s.issuer, Subject: s.subjectFor(c, a.Grant.Subject), Audience: c.id,
+		IssuedAt: a.IssuedAt.Unix(), Expires: a.IssuedAt.Add(s.tokens.ID).Unix(), AuthTime: a.Grant.AuthTime,
+		AccessTokenHash: accessTokenHash(s.idTokenAlgorithm(c), access),
+		Nonce:           a.Nonce, // only in the first one (OpenID Connect Core §12.2)
+		ACR:             a.Grant.ACR, AMR: a.Grant.AMR,
+		SessionID: a.Grant.SessionID, // OpenID Connect Front-Channel Logout §3
+		ofUser:    claimsOf(a.User, a.Scope, a.Grant.IDTokenClaims),
 	}
-	if a.Grant.ACR != "" {
-		claims["acr"] = a.Grant.ACR
-	}
-	if len(a.Grant.AMR) > 0 {
-		claims["amr"] = a.Grant.AMR
-	}
-	if a.Grant.SessionID != "" { // OpenID Connect Front-Channel Logout §3
-		claims["sid"] = a.Grant.SessionID
-	}
-	return claims
+}
+
+// idTokenClaims are those of ID tokens; ofUser has none of the others' names.
+type idTokenClaims struct {
+	Issuer, Subject, Audience   string
+	IssuedAt, Expires, AuthTime int64
+	AccessTokenHash, Nonce, ACR string
+	AMR                         []string
+	SessionID                   string
+	ofUser                      map[string]any
+}
+
+func (c idTokenClaims) members() (object, error) {
+	o := make(object, 0, 640)
+	o.text("iss", c.Issuer)
+	o.text("sub", c.Subject)
+	o.text("aud", c.Audience)
+	o.number("iat", c.IssuedAt)
+	o.number("exp", c.Expires)
+	o.number("auth_time", c.AuthTime)
+	o.text("at_hash", c.AccessTokenHash)
+	o.given("nonce", c.Nonce)
+	o.given("acr", c.ACR)
+	o.texts("amr", c.AMR)
+	o.given("sid", c.SessionID)
+	return o, o.rest(c.ofUser)
 }
 
 // idTokenAlgorithm is what signs the ID tokens of c. Without a wish of its own that

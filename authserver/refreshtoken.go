@@ -28,6 +28,22 @@ type refreshClaims struct {
 	GrantExpires int64    `json:"grant_exp"`
 }
 
+func (c refreshClaims) members() (object, error) {
+	o := make(object, 0, 512)
+	o.text("iss", c.Issuer)
+	o.text("aud", c.Audience)
+	o.text("sub", c.Subject)
+	o.text("client_id", c.ClientID)
+	o.given("scope", c.Scope)
+	o.texts("resources", c.Resources)
+	o.text("grant_id", c.GrantID)
+	o.number("gen", int64(c.Generation))
+	o.number("iat", c.IssuedAt)
+	o.number("exp", c.Expires)
+	o.number("grant_exp", c.GrantExpires)
+	return o, nil
+}
+
 // set takes one claim: each of the type that it has here, and never null.
 func (c *refreshClaims) set(name, value []byte) (err error) {
 	switch string(name) {

@@ -1,7 +1,6 @@
 package authserver
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -112,7 +111,14 @@ func (f form) malformed(name string) bool {
 	return !isText(name) || slices.ContainsFunc(f.values[name], func(value string) bool { return !isText(value) })
 }
 
-func isText(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, isControl) }
+func isText(s string) bool {
+	for i := range len(s) { // in UTF-8 no byte of a longer character looks like a control one
+		if isControl(rune(s[i])) {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
@@ -176,7 +182,7 @@ func (s *Server) serveJSON(endpoint string, h handler) http.Handler {
 type jwtAnswer string
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
-	body, err := json.Marshal(value)
+	body, err := encode(value)
 	if err != nil { // our own types; a failure is a bug that the log should show
 		slog.Error("encoding an answer", "error", err)
 		http.Error(w, `{"error":"server_error"}`, http.StatusInternalServerError)

@@ -36,7 +36,8 @@ func (s *Server) standingOf(ctx context.Context, clientID, subject, sessionID st
 	return s.readStanding(clientID, subject, sessionID, records)
 }
 
-// standingKeys are the keys of the records that readStanding begins with.
+// standingKeys are the keys of the records that readStanding begins with: two of the
+// client, two of the user, and one of the session if there is one.
 func (s *Server) standingKeys(clientID, subject, sessionID string) []string {
 	keys := append(s.clients.keys(clientID), s.users.keys(subject)...)
 	if sessionID != "" {
@@ -55,7 +56,10 @@ func (s *Server) readStanding(clientID, subject, sessionID string, records []sto
 			return standing{}, err
 		}
 	}
-	found := standing{epoch: client.epoch, records: records[len(s.standingKeys(clientID, subject, sessionID)):]}
+	found := standing{epoch: client.epoch, records: records[4:]}
+	if sessionID != "" {
+		found.records = records[5:]
+	}
 	if subject == clientID {
 		return found, nil
 	}

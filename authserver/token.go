@@ -3,7 +3,6 @@ package authserver
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,6 +23,17 @@ type tokenResponse struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 	IDToken      string `json:"id_token,omitempty"` // OpenID Connect Core §3.1.3.3
 	Scope        string `json:"scope,omitempty"`
+}
+
+func (t tokenResponse) members() (object, error) {
+	o := make(object, 0, 128+len(t.AccessToken)+len(t.RefreshToken)+len(t.IDToken)+len(t.Scope))
+	o.text("access_token", t.AccessToken)
+	o.text("token_type", t.TokenType)
+	o.number("expires_in", t.ExpiresIn)
+	o.given("refresh_token", t.RefreshToken)
+	o.given("id_token", t.IDToken)
+	o.given("scope", t.Scope)
+	return o, nil
 }
 
 // unsentTimeout bounds Authorization.unsent.
@@ -156,8 +166,36 @@ type signedClaims struct {
 	Audience string `json:"aud"`
 }
 
+func (c signedClaims) members() (o object, err error) {
+	o = make(object, 0, 640)
+	o.text("iss", c.Issuer)
+	o.text("sub", c.Subject)
+	o.text("client_id", c.ClientID)
+	o.given("scope", c.Scope)
+	o.text("jti", c.ID)
+	o.number("iat", c.IssuedAt)
+	o.number("exp", c.Expires)
+	o.given("grant_id", c.GrantID)
+	o.count("auth_time", uint64(c.AuthTime))
+	o.given("acr", c.ACR)
+	o.texts("amr", c.AMR)
+	o.given("sid", c.SessionID)
+	o.given("preferred_username", c.PreferredUsername)
+	o.texts("roles", c.Roles)
+	if c.Confirmation != nil {
+		err = o.value("cnf", c.Confirmation)
+	}
+	if c.Status != nil {
+		err = errors.Join(err, o.value("status", c.Status))
+	}
+	o.count("client_epoch", c.ClientEpoch)
+	o.count("sub_epoch", c.SubjectEpoch)
+	o.text("aud", c.Audience)
+	return o, err
+}
+
 func (s *Server) sign(ring, typ string, claims any) (string, error) {
-	payload, err := json.Marshal(claims)
+	payload, err := encode(claims)
 	if err != nil {
 		return "", fmt.Errorf("encoding claims: %w", err)
 	}
