@@ -7,6 +7,8 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"authserver/store"
 )
@@ -80,21 +82,77 @@ func (s *Server) adminGrantList(ctx context.Context, query GrantQuery) (GrantPag
 }
 
 // grantsAfter returns the first ids of a user's grants after one, sorted, as many as n.
-// A family is in no order: all of it is read, and no more kept than that.
+// A family is in no order, and all of it is read to know them: so the ids of the next pages
+// are kept for a while, or whoever lists very many would read all of them for each page.
 func (s *Server) grantsAfter(ctx context.Context, subject, after string, n int) ([]string, error) {
-	var ids []string
+	if ids, known := s.listing.page(subject, after, n); known {
+		return ids, nil
+	}
+	next := grantListing{subject: subject, after: after, whole: true, read: time.Now()}
+	first := func(most int) { // what comes later may come before
+		slices.Sort(next.ids)
+		if next.ids = slices.Compact(next.ids); len(next.ids) > most {
+			next.ids, next.whole = next.ids[:most], false
+		}
+	}
 	for id, err := range s.grantIDs(ctx, subject) {
 		if err != nil {
 			return nil, unavailable(fmt.Errorf("listing grants: %w", err))
 		}
-		at, found := slices.BinarySearch(ids, id)
-		if id <= after || found || at == n {
-			continue
+		if id > after {
+			next.ids = append(next.ids, id)
 		}
-		ids = slices.Insert(ids, at, id)
-		ids = ids[:min(n, len(ids))]
+		if len(next.ids) >= 2*pagesAhead*n {
+			first(pagesAhead * n)
+		}
 	}
-	return ids, nil
+	first(pagesAhead * n)
+	s.listing.keep(next)
+	return next.ids[:min(n, len(next.ids))], nil
+}
+
+const (
+	pagesAhead  = 64          // of a list of grants, whose ids are kept
+	listingKept = time.Minute // at most, so that who goes on later sees what is new
+)
+
+// grantListing has the ids of the grants that come next in the list that was read last. A
+// first page is read anew; the grants themselves always are.
+type grantListing struct {
+	subject string
+	after   string   // ids come after this one
+	ids     []string // sorted
+	whole   bool     // no others come after them
+	read    time.Time
+}
+
+type grantListings struct {
+	mu   sync.Mutex
+	last grantListing
+}
+
+func (l *grantListings) keep(next grantListing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = next
+}
+
+// page returns the ids after one, as many as n, if they are known.
+func (l *grantListings) page(subject, after string, n int) (ids []string, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if after == "" || l.last.subject != subject || after < l.last.after || time.Since(l.last.read) > listingKept {
+		return nil, false
+	}
+	at, found := slices.BinarySearch(l.last.ids, after)
+	if found {
+		at++
+	}
+	ids = l.last.ids[at:]
+	if len(ids) < n && !l.last.whole {
+		return nil, false
+	}
+	return ids[:min(n, len(ids))], true
 }
 
 // grantIDs yields the ids of a user's grants, in no order.

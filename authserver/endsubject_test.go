@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"iter"
 	"net/url"
 	"slices"
 	"strings"
@@ -146,6 +147,58 @@ func TestGrantPages(t *testing.T) {
 		if len(seen) != left {
 			t.Errorf("by %d: %d of %d grants", limit, len(seen), left)
 		}
+	}
+}
+
+// passes counts how often families are read.
+type passes struct {
+	store.Store
+	n int
+}
+
+func (p *passes) Members(ctx context.Context, family string) iter.Seq2[store.FamilyMember, error] {
+	p.n++
+	return p.Store.Members(ctx, family)
+}
+
+// Who lists all of a user with many grants does not have all of them read for each page.
+func TestGrantPagesAreReadAhead(t *testing.T) {
+	s := browserServer(t, nil)
+	counted := &passes{Store: s.store}
+	s.store = counted
+	ctx, later, now := t.Context(), time.Now().Add(time.Hour), time.Now().Unix()
+	const many = 3 * pagesAhead
+	var all sync.WaitGroup // the embedded store writes them together
+	for range many {
+		all.Go(func() {
+			grant := Grant{ClientID: "web", Subject: "alice-1", AuthTime: now, Created: now, Expires: later.Unix()}
+			if err := s.grants.Create(ctx, NewGrantID("alice-1"), grant, later); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	seen := make(map[string]bool)
+	query := GrantQuery{UserRef: UserRef{Username: "alice"}, ListQuery: ListQuery{Limit: 1}}
+	for pages := 0; pages == 0 || query.Cursor != ""; pages++ {
+		page, err := s.adminGrantList(ctx, query)
+		if err != nil || len(page.Grants) != 1 || seen[page.Grants[0].GrantID] {
+			t.Fatalf("page %d: %v, %v", pages, page.Grants, err)
+		}
+		seen[page.Grants[0].GrantID] = true
+		query.Cursor = page.Next
+	}
+	if len(seen) != many || counted.n > many/10 {
+		t.Errorf("%d of %d grants, read %d times", len(seen), many, counted.n)
+	}
+	// A list that is begun anew has what is new.
+	fresh := NewGrantID("alice-1")
+	if err := s.grants.Create(ctx, fresh, Grant{ClientID: "web", Subject: "alice-1", AuthTime: now, Created: now, Expires: later.Unix()}, later); err != nil {
+		t.Fatal(err)
+	}
+	page, err := s.adminGrantList(ctx, GrantQuery{UserRef: UserRef{Username: "alice"}, ListQuery: ListQuery{Limit: many + 1}})
+	if err != nil || len(page.Grants) != many+1 || !slices.ContainsFunc(page.Grants, func(g GrantInfo) bool { return g.GrantID == fresh }) {
+		t.Errorf("%d grants after one more: %v", len(page.Grants), err)
 	}
 }
 

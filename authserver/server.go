@@ -63,6 +63,7 @@ type Server struct {
 	statuses  *statusLists
 	proxies   trustedProxies
 	cursors   keys.Box // of the operators' lists
+	listing   *grantListings
 	backup    adminStream
 	source    string // of the configuration, for messages to operators
 
@@ -189,6 +190,7 @@ func New(c Config) (*Server, error) {
 		passwords:  newPasswordHasher(),
 		throttle:   throttle{store: c.Store},
 		guesses:    newGuesses(),
+		listing:    new(grantListings),
 		proxies:    c.TrustedProxies,
 		backup:     c.Backup,
 
