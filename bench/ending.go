@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,10 +19,10 @@ import (
 // others is how many refreshes of other users begin in a second while all of one ends.
 const others = 200
 
-// measureEnding ends all grants of one user, and then of one client, in one call each,
-// and prints what others notice of it.
+// measureEnding lists all grants of one user, ends them, and then those of one client, by one
+// command each, and prints what others notice of it.
 func measureEnding(s settings) error {
-	table := report.NewTable(os.Stdout, "store", "what ends", "grants", "the call takes", "others before it, p50 / p99 / max ms", "while it runs and 5 s after, p50 / p99 / max ms")
+	table := report.NewTable(os.Stdout, "store", "what is done", "grants", "the command takes", "others before it, p50 / p99 / max ms", "while it runs and 5 s after, p50 / p99 / max ms")
 	for _, kind := range []struct {
 		name  string
 		redis []string
@@ -69,10 +70,11 @@ func measureEnd(s settings, name string, redisArgs []string, table report.Table)
 		what string
 		args []string
 	}{
-		{"a user", []string{"--user", "user0"}},
-		{"a client", []string{"--client", process.ClientID}},
+		{"a user listed", []string{"list", "-o", "json", "--user", "user0"}},
+		{"a user ended", []string{"revoke", "--yes", "--user", "user0"}},
+		{"a client ended", []string{"revoke", "--yes", "--client", process.ClientID}},
 	} {
-		if end.what == "a client" { // it ends those who refresh as well
+		if end.what == "a client ended" { // it ends those who refresh as well
 			refreshes.operations = nil
 			for range s.clients {
 				refreshes.operations = append(refreshes.operations, c.server.NewClient().ClientCredentials)
@@ -88,9 +90,10 @@ func measureEnd(s settings, name string, redisArgs []string, table report.Table)
 		go func() {
 			defer close(over)
 			began := time.Now()
-			revoke := c.command(append([]string{"grant", "revoke", "--yes"}, end.args...)...)
-			if output, err := revoke.CombinedOutput(); err != nil {
-				failed = fmt.Errorf("ending %s: %w: %s", end.what, err, output)
+			command, output := c.command(append([]string{"grant"}, end.args...)...), new(bytes.Buffer)
+			command.Stderr = output
+			if err := command.Run(); err != nil {
+				failed = fmt.Errorf("%s: %w: %s", end.what, err, output)
 			}
 			took = time.Since(began)
 		}()

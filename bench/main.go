@@ -68,6 +68,7 @@ var tables = []struct {
 	{"pages", measurePages},
 	{"capacity", measureCapacity},
 	{"ending", measureEnding},
+	{"expiring", measureExpiring},
 }
 
 // sizes are numbers with commas.
@@ -97,13 +98,13 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "interleaved runs of each; tables have their least, median and most")
 	flag.IntVar(&s.clients, "clients", 16, "parallel clients, each waiting for its answer")
 	s.live = sizes{100_000}
-	flag.Var(&s.live, "live", "live grants to measure their size with, with commas; the most of them to end")
+	flag.Var(&s.live, "live", "live grants to measure their size with, with commas; the most of them to end, and each of them to expire")
 	flag.IntVar(&s.perUser, "per-user", 1, "live grants of each user in the table capacity")
 	flag.IntVar(&s.people, "people", 500, "how many sign in at the same time, in the tables signins and pages")
 	flag.Float64Var(&s.open, "open", 0.5, "share of the rate of parallel clients at which operations are offered in an open loop besides; 0: in none")
 	flag.StringVar(&s.operations, "operations", "", "part of the names of the operations to compare; all when empty")
 	flag.StringVar(&s.stores, "stores", "", "part of the names of the stores of the tables starts, capacity and ending: embedded, Redis; all when empty")
-	only := flag.String("only", "operations,instances,starts,signins,pages,capacity,ending", "tables to measure")
+	only := flag.String("only", "operations,instances,starts,signins,pages,capacity,ending,expiring", "tables to measure")
 	flag.Parse()
 	if err := run(s, strings.Split(*only, ",")); err != nil {
 		log.Fatal(err)
