@@ -125,6 +125,8 @@ func (g authorizationCodeGrant) replayed(ctx context.Context, request tokenReque
 	refused.cause, refused.trace = recorded{errors.New("replay")}, newTrace()
 	s.log.Warn("authorization code used twice: the grant ends", "event", "code_replay", "trace_id", refused.trace, "grant_id", redeemed.GrantID,
 		"client_id", redeemed.ClientID, "sub", redeemed.Subject, "address", request.address.String())
+	ctx, cancel := withoutCaller(ctx, endWithin)
+	defer cancel()
 	// The mark first: whoever is just making the grant sees it, or the grant is there to be ended.
 	err := s.store.Create(ctx, endedGrantKey(redeemed.GrantID), nil, redeemed.replayable())
 	if err != nil && !errors.Is(err, store.ErrExists) {

@@ -103,6 +103,8 @@ func unsentKey(grantID string, generation uint64) string {
 
 // wasUnsent reports whether there is such a mark.
 func (g refreshTokenGrant) wasUnsent(ctx context.Context, grantID string, generation uint64) (bool, error) {
+	ctx, cancel := withoutCaller(ctx, endWithin) // it may be a thief
+	defer cancel()
 	records, err := g.server.store.Get(ctx, unsentKey(grantID, generation))
 	if err != nil {
 		return false, unavailable(fmt.Errorf("looking whether a successor was sent: %w", err))

@@ -301,13 +301,9 @@ func (s *Server) toldClients(ctx context.Context, ending *session) ([]*client, e
 	return clients, nil
 }
 
-// logOutWithin bounds logOut, which goes on when its caller has gone away: a browser that
-// closes its page while it signs out would leave the session half ended.
-const logOutWithin = 20 * time.Second
-
 // logOut ends a session, wherever it is, with its grants. Its clients are told soon.
 func (s *Server) logOut(ctx context.Context, ended *session, reason string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logOutWithin)
+	ctx, cancel := withoutCaller(ctx, logOutWithin)
 	defer cancel()
 	clients, err := s.toldClients(ctx, ended)
 	if err != nil {

@@ -66,10 +66,23 @@ const (
 	reasonOtherUser = "another_user_signed_in"
 )
 
+// What was begun to end is ended, also when the caller has gone away: a page that is closed
+// as it signs out, or a thief who waits for no answer.
+const (
+	endWithin    = 5 * time.Second
+	logOutWithin = 20 * time.Second
+)
+
+func withoutCaller(ctx context.Context, within time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), within)
+}
+
 // endGrant ends a grant and with it all its tokens: its record is gone when it
 // returns, and the revocation is in the log. It is there first, so that nobody who
 // repeats a call that failed half way finds the record gone and logs nothing.
 func (s *Server) endGrant(ctx context.Context, grantID, reason string) error {
+	ctx, cancel := withoutCaller(ctx, endWithin)
+	defer cancel()
 	if err := s.publish(ctx, revocation{Grant: grantID, Reason: reason}); err != nil {
 		return err
 	}
@@ -220,6 +233,8 @@ func (s *Server) deleteSessionGrants(ctx context.Context, subject, sessionID str
 
 // endToken ends one access token.
 func (s *Server) endToken(ctx context.Context, claims accesstoken.Claims, reason string) error {
+	ctx, cancel := withoutCaller(ctx, endWithin)
+	defer cancel()
 	r := revocation{Token: claims.ID, Reason: reason, At: time.Now().Unix(), Until: claims.Expires}
 	err := s.revoked.Create(ctx, claims.ID, r, time.Unix(claims.Expires, 0).Add(revocationSlack))
 	if err != nil && !errors.Is(err, store.ErrExists) {

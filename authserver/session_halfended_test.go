@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strings"
 	"testing"
@@ -16,10 +17,23 @@ type cutting struct {
 	store.Store
 	cut       func()
 	cutAtMark func() // of an access token, which comes before that
+
+	cutAtConflict func() // of a grant, or of what a code has spent
+}
+
+func (c *cutting) Swap(ctx context.Context, key string, version uint64, value []byte, expires time.Time) (store.Record, error) {
+	record, err := c.Store.Swap(ctx, key, version, value, expires)
+	if errors.Is(err, store.ErrConflict) && c.cutAtConflict != nil {
+		c.cutAtConflict()
+	}
+	return record, err
 }
 
 func (c *cutting) Create(ctx context.Context, key string, value []byte, expires time.Time) error {
 	err := c.Store.Create(ctx, key, value, expires)
+	if errors.Is(err, store.ErrExists) && c.cutAtConflict != nil {
+		c.cutAtConflict()
+	}
 	if strings.HasPrefix(key, "revoked/") && c.cutAtMark != nil {
 		c.cutAtMark()
 	}
@@ -100,5 +114,48 @@ func TestRevokingWithoutWaiting(t *testing.T) {
 	}
 	if err != nil || !told || b.active("web", access) {
 		t.Errorf("verifiers are told: %t, active here: %t, %v", told, b.active("web", access), err)
+	}
+}
+
+// ATTACKS I5: a stolen token or a replayed code ends the grant, whether or not whoever
+// presents it waits for the answer.
+func TestTheftWithoutWaiting(t *testing.T) {
+	cutting := new(cutting)
+	s := browserServer(t, func(c *Config) {
+		cutting.Store, c.Store = c.Store, cutting
+		c.Tokens.RetryWindow = new(time.Duration)
+	})
+	b := signedIn(t, s)
+	for name, values := range map[string]func() url.Values{
+		"refresh token": func() url.Values {
+			first := b.exchange("web", b.code())
+			if a := b.refresh(first); a.status != 200 {
+				t.Fatal(a.body)
+			}
+			return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first.text("refresh_token")}}
+		},
+		"code": func() url.Values {
+			code := b.code()
+			if a := b.exchange("web", code); a.status != 200 {
+				t.Fatal(a.body)
+			}
+			return url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {testCallback}, "code_verifier": {testVerifier}}
+		},
+	} {
+		r := b.request("POST", "/token", values())
+		r.SetBasicAuth("web", testSecret)
+		ctx, cancel := context.WithCancel(t.Context())
+		cutting.cutAtConflict = cancel
+		b.do(s.ServeHTTP, r.WithContext(ctx))
+		cutting.cutAtConflict = nil
+		if ctx.Err() == nil {
+			t.Fatalf("%s: nobody has gone away: this shows nothing", name)
+		}
+		cancel()
+		for id, err := range s.grantIDs(t.Context(), "alice-1") {
+			if _, _, getErr := s.grants.Get(t.Context(), id); err != nil || getErr == nil {
+				t.Errorf("%s: the grant lives on: %v", name, err)
+			}
+		}
 	}
 }
