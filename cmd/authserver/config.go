@@ -16,6 +16,7 @@ import (
 
 	"authserver/authserver"
 	"authserver/keys"
+	"authserver/store/redisstore"
 )
 
 const (
@@ -194,8 +195,8 @@ func (c *config) check(d *decoder) {
 	if *c.DrainDelay < 0 || *c.DrainDelay > maxDrain {
 		d.mistake("drain_delay", "is %s; allowed are 0s to %s", *c.DrainDelay, maxDrain)
 	}
-	if c.Store != "" && !slices.Contains(storeSchemes, c.Store[:strings.Index(c.Store, ":")+1]) { // it may hold a password
-		d.mistake("store", "is not the URL of a Redis; allowed are %s//…, or no store for the embedded one", strings.Join(storeSchemes, "//…, "))
+	if err := redisstore.CheckURL(c.Store); c.Store != "" && err != nil {
+		d.mistake("store", "%v; without one the embedded store is used", err)
 	}
 	if c.MasterKey != "" && c.MasterKeyFile == "" && !failed["master_key"] {
 		if _, err := keys.ParseMasterKeys([]byte(c.MasterKey)); err != nil {
@@ -225,8 +226,6 @@ func networks(d *decoder, key string, list []string) (prefixes []netip.Prefix) {
 	}
 	return prefixes
 }
-
-var storeSchemes = []string{"redis:", "rediss:", "redis+sentinel:", "rediss+sentinel:", "redis+cluster:", "rediss+cluster:"}
 
 func (c *config) checkKeys(d *decoder) {
 	for _, err := range c.keysConfig().Check() {

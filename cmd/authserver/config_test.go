@@ -116,8 +116,9 @@ func TestConfigMessages(t *testing.T) {
 		{minimal + "listen: off", `2: listen: "off" is not an address; write host:port or :port`},
 		{minimal + "listen: :65536", `2: listen: ":65536" has no port between 0 and 65535`},
 		{minimal + "log: {level: loud}", `2: log.level: "loud" is unknown; allowed are debug, info, warn, error`},
-		{minimal + "store: postgres://x", `2: store: is not the URL of a Redis; allowed are redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://…, ` +
-			`redis+cluster://…, rediss+cluster://…, or no store for the embedded one`},
+		{minimal + "store: postgres://x", `2: store: the store URL must begin with redis://, redis+sentinel:// or redis+cluster://, or rediss for TLS; without one the embedded store is used`},
+		{minimal + "store: redis://:hunter2@r:6379/abc", `2: store: the store URL does not end in the number of a database, such as /0; without one the embedded store is used`},
+		{minimal + "store: 'redis://r:6379 '", `2: store: the store URL has a host without a port or name; write host:port, and a password before an @; without one the embedded store is used`},
 		{minimal + "tls: {cert_file: a}", `2: tls: needs both cert_file and key_file, or neither where a proxy in front does TLS`},
 		{minimal + "master_key: a\nmaster_key_file: b", `3: master_key_file: is given beside master_key; give one of them`},
 		{minimal + "store_password_file: /nowhere", `2: store_password_file: cannot be read: open /nowhere: no such file or directory`},

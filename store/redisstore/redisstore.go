@@ -109,12 +109,19 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	return s, nil
 }
 
-// parseURL reads a store URL. Errors do not repeat it: it may hold a password.
+// CheckURL says what is wrong with Options.URL, as Open would. It does not repeat it: it
+// may hold a password.
+func CheckURL(text string) error {
+	_, err := parseURL(text)
+	return err
+}
+
+// parseURL reads a store URL, or says what CheckURL does.
 func parseURL(text string) (*redis.UniversalOptions, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	base, kind, _ := strings.Cut(scheme, "+")
 	if !found || base != "redis" && base != "rediss" || kind != "" && kind != "sentinel" && kind != "cluster" {
-		return nil, errors.New("the store URL must begin with redis://, rediss://, redis+sentinel:// or redis+cluster://")
+		return nil, errors.New("the store URL must begin with redis://, redis+sentinel:// or redis+cluster://, or rediss for TLS")
 	}
 	options := &redis.UniversalOptions{IsClusterMode: kind == "cluster"}
 	if at := strings.LastIndex(rest, "@"); at >= 0 {
@@ -130,7 +137,7 @@ func parseURL(text string) (*redis.UniversalOptions, error) {
 	hosts, path, _ := strings.Cut(rest, "/")
 	for host := range strings.SplitSeq(hosts, ",") {
 		name, port, err := net.SplitHostPort(host)
-		if err != nil || name == "" || port == "" {
+		if _, unknown := strconv.ParseUint(port, 10, 16); err != nil || name == "" || unknown != nil {
 			return nil, errors.New("the store URL has a host without a port or name; write host:port, and a password before an @")
 		}
 		options.Addrs = append(options.Addrs, host)

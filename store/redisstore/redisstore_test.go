@@ -132,10 +132,18 @@ func TestAttackOP06(t *testing.T) {
 func TestURLs(t *testing.T) {
 	for _, url := range []string{
 		"", "localhost:6379", "http://localhost:6379", "redis://", "redis://localhost", "redis://a:1,b:2", "redis://localhost:1/x",
-		"redis+sentinel://a:1,b:2", "redis+cluster://a:1/3", "redis+other://a:1", "redis://user:hunter2@nowhere",
+		"redis://localhost:redis", "redis://localhost:65536", "redis://localhost:1 ", "redis+sentinel://a:1,b:2", "redis+cluster://a:1/3", "redis+other://a:1", "redis://user:hunter2@nowhere",
 	} {
 		_, err := redisstore.Open(t.Context(), redisstore.Options{URL: url})
 		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "store URL") {
+			t.Errorf("%q: %v", url, err)
+		}
+		if check := redisstore.CheckURL(url); check == nil || check.Error() != err.Error() {
+			t.Errorf("%q: %v", url, check)
+		}
+	}
+	for _, url := range []string{"redis://localhost:1", "rediss://user:pass@[::1]:1/3", "redis+sentinel://a:1,b:2/m/0", "rediss+cluster://a:1,b:2"} {
+		if err := redisstore.CheckURL(url); err != nil {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
