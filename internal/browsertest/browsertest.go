@@ -213,9 +213,12 @@ func (b *Browser) Press(selector, then string) {
 }
 
 // Type writes text into the input that a CSS selector names, in place of what is there.
+// chromedp's own Clear and SendKeys race with each other for the attributes of the input.
 func (b *Browser) Type(selector, text string) {
 	b.t.Helper()
-	b.do("typing into "+selector, chromedp.Clear(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text))
+	b.do("looking for "+selector, chromedp.WaitVisible(chromedp.CSS(selector)))
+	Evaluate[bool](b, fmt.Sprintf("(input => { input.focus(); input.select(); return true })(document.querySelector(%q))", selector))
+	b.do("typing into "+selector, chromedp.KeyEvent(text))
 }
 
 // Click clicks on the element that a CSS selector names, and waits until the element
