@@ -70,7 +70,7 @@ func (all *Cluster) settle() {
 
 func (all *Cluster) command(args ...string) {
 	all.t.Helper()
-	ctx, cancel := context.WithTimeout(all.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(all.t.Context(), 5*time.Minute) // each slot is synced to the disk several times
 	defer cancel()
 	if output, err := exec.CommandContext(ctx, "redis-cli", args...).CombinedOutput(); err != nil {
 		all.t.Fatalf("redis-cli %s: %v\n%s", strings.Join(args, " "), err, output)

@@ -156,12 +156,12 @@ func (s *Server) fatal() {
 // ask sends one inline command and returns the beginning of the answer, and nothing when
 // none comes soon: who asks so asks again.
 func (s *Server) ask(command string) string {
-	connection, err := net.DialTimeout("tcp", s.Addr, time.Second)
+	connection, err := net.DialTimeout("tcp", s.Addr, 10*time.Second)
 	if err != nil {
 		return ""
 	}
 	defer connection.Close()
-	connection.SetDeadline(time.Now().Add(time.Second))
+	connection.SetDeadline(time.Now().Add(10 * time.Second))
 	fmt.Fprintf(connection, "%s\r\n", command)
 	answer := make([]byte, 4096)
 	n, _ := connection.Read(answer)

@@ -43,6 +43,7 @@ func StartSentinelsWith(t testing.TB, config []string, replicas int, args ...str
 	for _, replica := range all.Servers[1:] {
 		await(t, "a replica does not follow its primary", func() bool { return strings.Contains(replica.ask("INFO replication"), "master_link_status:up") })
 	}
+	await(t, "the primary does not know its replicas", func() bool { return strings.Count(primary.ask("INFO replication"), "state=online") == replicas })
 	want := fmt.Sprintf("slaves=%d,sentinels=3", replicas)
 	for _, sentinel := range all.watching {
 		await(t, "the Sentinels do not find each other", func() bool { return strings.Contains(sentinel.ask("INFO sentinel"), want) })

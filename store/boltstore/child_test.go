@@ -67,7 +67,7 @@ func TestKilled(t *testing.T) {
 // that it acknowledged until it died.
 func killAfter(t *testing.T, path string, lines int, under ...string) (acknowledged []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	command := child(ctx, t, path, under...)
 	output, err := command.StdoutPipe()
@@ -190,7 +190,7 @@ func TestDiskFull(t *testing.T) {
 		fillDisk(t, path)
 		return
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	path := filepath.Join(t.TempDir(), "store.db")
 	output, err := child(ctx, t, path).CombinedOutput()
