@@ -30,7 +30,7 @@ func ask(guard func(http.Handler) http.Handler, r *http.Request) *httptest.Respo
 // RFC 6750 §3.1 and RFC 9470 §3: what is missing, and what a client is to do about it.
 func TestRequirements(t *testing.T) {
 	issuer := verifiertest.New(t)
-	v := issuer.Verifier(t, audience)
+	v := issuer.Configured(t, verifier.Config{Audience: audience, WhenStale: verifier.AcceptUntilExpiry}) // how fresh the feed is on a busy machine is not the matter
 	now := time.Now()
 	claims := func(more verifiertest.Claims) string {
 		more["aud"], more["scope"], more["roles"] = audience, "orders:read orders:write", []string{"clerk"}
@@ -76,7 +76,7 @@ func TestRequirements(t *testing.T) {
 // without one arrives whole.
 func TestTokenInForm(t *testing.T) {
 	issuer := verifiertest.New(t)
-	v := issuer.Verifier(t, audience)
+	v := issuer.Configured(t, verifier.Config{Audience: audience, WhenStale: verifier.AcceptUntilExpiry}) // how fresh the feed is on a busy machine is not the matter
 	token := issuer.Token(verifiertest.Claims{"aud": audience})
 	long := "text=" + strings.Repeat("x", 100_000)
 	for body, want := range map[string]int{

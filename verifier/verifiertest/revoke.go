@@ -114,8 +114,9 @@ func (r *revocations) end() {
 	}
 }
 
-// since returns the frame of what came after a number of entries.
-func (r *revocations) since(n int) (frame feed.Frame, next int, grown <-chan struct{}) {
+// since returns the frame of what came after a number of entries, unless the feed is stopped:
+// nothing that is added after that is told.
+func (r *revocations) since(n int) (frame feed.Frame, next int, grown <-chan struct{}, stopped bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next = min(len(r.entries), n+feed.MaxFrame)
@@ -123,7 +124,7 @@ func (r *revocations) since(n int) (frame feed.Frame, next int, grown <-chan str
 	if next == len(r.entries) {
 		frame.AsOf = time.Since(r.began).Milliseconds()
 	}
-	return frame, next, r.grown
+	return frame, next, r.grown, r.stopped
 }
 
 func (r *revocations) serve(w http.ResponseWriter, request *http.Request) {
@@ -144,7 +145,10 @@ func (r *revocations) serve(w http.ResponseWriter, request *http.Request) {
 	heartbeat := time.NewTicker(feed.Heartbeat)
 	defer heartbeat.Stop()
 	for first := true; ; first = false {
-		frame, next, grown := r.since(at)
+		frame, next, grown, stopped := r.since(at)
+		if stopped {
+			return
+		}
 		if first {
 			frame.Nonce, frame.Clock = request.URL.Query().Get("nonce"), time.Since(r.began).Milliseconds()
 		}
@@ -165,9 +169,6 @@ func (r *revocations) serve(w http.ResponseWriter, request *http.Request) {
 		case <-r.ended:
 			return
 		case <-request.Context().Done():
-			return
-		}
-		if r.isStopped() {
 			return
 		}
 	}
