@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"authserver/internal/timetest"
 )
 
 // runs runs the binary, which must succeed, and returns what it printed.
@@ -145,7 +147,11 @@ func TestRestoreElsewhere(t *testing.T) {
 		t.Errorf("a token of before: %d %v", status, code)
 	}
 	// What operators decide without a server, and what the server found and did.
-	audit, _ := os.ReadFile(filepath.Join(there, "audit.log"))
+	var audit []byte
+	timetest.Await(t, "the last record is in the audit file", func() bool {
+		audit, _ = os.ReadFile(filepath.Join(there, "audit.log"))
+		return strings.Contains(string(audit), `"event":"server","state":"started"`)
+	})
 	for _, record := range []string{`"event":"admin","action":"restore","uid":%d,`, `"event":"store","error":"the store is as it was `,
 		`"event":"admin","action":"store accept","uid":%d,`, `"event":"store","accepted":"`, `"event":"server","state":"started"`} {
 		if want := strings.ReplaceAll(record, "%d", strconv.Itoa(os.Geteuid())); strings.Count(string(audit), want) != 1 {

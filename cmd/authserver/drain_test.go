@@ -46,9 +46,7 @@ func TestDrainDelay(t *testing.T) {
 	good, bad := serviceToken(t, issuer), serviceToken(t, issuer)
 	becomes(t, v, good, "")
 	kept := dialed(t, "localhost:"+port)
-	if status := ask(kept, "/readyz"); status != 200 {
-		t.Fatalf("/readyz: %d", status)
-	}
+	timetest.Await(t, "/readyz says that it is", func() bool { return ask(kept, "/readyz") == 200 })
 
 	p.Process.Signal(syscall.SIGTERM)
 	timetest.Await(t, "/readyz says so", func() bool {

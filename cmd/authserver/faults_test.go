@@ -188,7 +188,7 @@ func TestSlowRedis(t *testing.T) {
 	link := redistest.StartLink(t, redistest.Start(t, "--appendonly", "yes"))
 	p := onRedis(t, link.Addr, nil)
 	client := newRenewer(t, 0, p.url)
-	link.Slow(200 * time.Millisecond)
+	link.Slow(100 * time.Millisecond)
 	stop := renewing(t, client)
 	progress(t, 1, client)
 	link.Slow(10 * time.Second)

@@ -203,8 +203,8 @@ func TestStuckStandardError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	writer.SetWriteDeadline(time.Now().Add(time.Second))
 	for err == nil { // full, so that already the first record is stuck
+		writer.SetWriteDeadline(time.Now().Add(time.Second))
 		_, err = writer.WriteString(strings.Repeat("x", 4095) + "\n")
 	}
 	audit := filepath.Join(directory, "audit.log")

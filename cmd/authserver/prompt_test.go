@@ -106,7 +106,7 @@ func (v *conversation) ends(status int, want string) {
 	v.t.Helper()
 	select {
 	case <-v.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		v.t.Fatalf("%v does not end: %q", v.command.Args[1:], v.text())
 	}
 	v.sees(want)

@@ -62,8 +62,9 @@ func TestEmptiedRedis(t *testing.T) {
 	os.WriteFile(filepath.Join(directory, "authserver.yaml"), []byte(fmt.Sprintf(userConfig, port, port)+"store: "+redis.URL()+"\n"), 0o600)
 	base := "http://localhost:" + port
 	p := start(t, directory, base, nil, "serve")
+	awaitRemembered := remembered(t, directory)
 	token := tokensOf(t, base)
-	remembered(t, directory)
+	awaitRemembered()
 	redis.Flush()
 	for range 20 {
 		if status, code, _ := refreshed(t, base, token); status != 503 {
@@ -97,6 +98,7 @@ func TestRestoredBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = start(t, directory, base, nil, "serve")
+	awaitRemembered := remembered(t, directory)
 	if status, body, _ := postForm(t, base+"/revoke", "web", userSecret, map[string][]string{"token": {revoked}}); status != 200 { // an empty body
 		t.Fatal(status, body)
 	}
@@ -104,7 +106,7 @@ func TestRestoredBackup(t *testing.T) {
 	if status != 200 {
 		t.Fatal(status)
 	}
-	remembered(t, directory)
+	awaitRemembered()
 	p.Process.Kill()
 	p.Wait()
 	if err := os.WriteFile(file, backup, 0o600); err != nil {
@@ -121,16 +123,20 @@ func TestRestoredBackup(t *testing.T) {
 	}
 }
 
-// remembered waits until the mark of what was written is remembered in the file.
-func remembered(t *testing.T, directory string) {
+// remembered returns a function that waits until the mark of what is written from now on is
+// remembered in the file, which may be before it is called.
+func remembered(t *testing.T, directory string) (await func()) {
 	t.Helper()
 	name := filepath.Join(directory, "data", "store.identity")
 	before, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	timetest.Await(t, "what was written is remembered", func() bool {
-		now, err := os.ReadFile(name)
-		return err == nil && string(now) != string(before)
-	})
+	return func() {
+		t.Helper()
+		timetest.Await(t, "what was written is remembered", func() bool {
+			now, err := os.ReadFile(name)
+			return err == nil && string(now) != string(before)
+		})
+	}
 }
