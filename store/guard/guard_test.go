@@ -277,7 +277,7 @@ func TestDamagedFile(t *testing.T) {
 func TestIsolatedPrimary(t *testing.T) {
 	sentinels := redistest.StartSentinels(t, 1, "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0")
 	inner, err := redisstore.Open(t.Context(), redisstore.Options{
-		URL: sentinels.Servers[0].URL(), Logger: slog.New(slog.DiscardHandler), Durability: redisstore.Replicated,
+		URL: sentinels.Servers[0].URL(), Timeout: 3 * time.Second, Logger: slog.New(slog.DiscardHandler), Durability: redisstore.Replicated,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -161,8 +161,10 @@ func TestFailoverLosesNothing(t *testing.T) {
 	timetest.Await(t, "a replica is promoted", func() bool { return s.Create(ctx, fmt.Sprint(time.Now()), nil, store.Forever) == nil })
 	check := func(when string) {
 		for key, version := range acknowledged {
-			if records, err := s.Get(ctx, key); err != nil || records[0].Version < version {
-				t.Errorf("%s: %s was acknowledged as version %d: %v, %v", when, key, version, records, err)
+			var records []store.Record
+			timetest.AwaitNil(t, func() (err error) { records, err = s.Get(ctx, key); return err })
+			if records[0].Version < version {
+				t.Errorf("%s: %s was acknowledged as version %d: %v", when, key, version, records)
 			}
 		}
 	}
