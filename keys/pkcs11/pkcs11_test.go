@@ -116,11 +116,7 @@ func TestContractOverSocket(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for {
-		if _, err := os.Stat(socket); err == nil {
-			break
-		}
-	}
+	timetest.AwaitNil(t, func() error { _, err := remote.Dial(t.Context(), socket); return err })
 	h := keystest.Harness{Open: func() (keys.Backend, error) { return remote.Dial(context.Background(), socket) }}
 	for _, check := range keystest.Checks {
 		if slices.Contains([]string{"sign", "reopen", "destroy", "rotation"}, check.Name) {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"authserver/internal/redistest"
 	"authserver/internal/timetest"
 )
 
@@ -99,7 +100,7 @@ func TestServerWithToken(t *testing.T) {
 	keep := func() *process {
 		return start(t, softhsm, keeper, "--module", module, "--token", "house", "--pin-file", write("pin", "1234\n"), "--socket", socket)
 	}
-	port := freePort(t)
+	_, port, _ := net.SplitHostPort(redistest.FreeAddress(t))
 	base := "http://localhost:" + port
 	configuration := write("authserver.yaml", fmt.Sprintf(`
 issuer: %s
@@ -116,7 +117,13 @@ clients: [{client_id: job, client_secret: 01234567890123456789012345678901234567
 		t.Errorf("without the process: %v\n%s", err, output)
 	}
 	kept := keep()
-	timetest.Await(t, "the token is served", func() bool { _, err := os.Stat(socket); return err == nil })
+	timetest.AwaitNil(t, func() error { // until the token is served
+		connection, err := net.Dial("unix", socket)
+		if err == nil {
+			connection.Close()
+		}
+		return err
+	})
 	start(t, nil, server, "serve", "--config", configuration)
 	token := func() (int, string) {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/token", strings.NewReader(url.Values{"grant_type": {"client_credentials"}}.Encode()))
@@ -159,13 +166,4 @@ func answer(r *http.Request) (int, string) {
 		return 0, string(body)
 	}
 	return response.StatusCode, string(body)
-}
-func freePort(t *testing.T) string {
-	listener, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return port
 }
