@@ -61,7 +61,9 @@ func (s *Server) addClient(ctx context.Context, described Client, expires time.T
 		err = s.updateClient(ctx, described.ClientID, func(c *storedClient) error { c.Disabled = false; stored = *c; return nil })
 	}
 	if err != nil { // nobody has seen its secret: it has to be possible to add it again
-		return storedClient{}, "", errors.Join(err, s.clients.records.Delete(context.WithoutCancel(ctx), described.ClientID))
+		ctx, cancel := withoutCaller(ctx, endWithin)
+		defer cancel()
+		return storedClient{}, "", errors.Join(err, s.clients.records.Delete(ctx, described.ClientID))
 	}
 	return stored, secret, nil
 }

@@ -33,7 +33,7 @@ type code struct {
 	ACR            string   `cbor:"16,keyasint,omitempty"`
 	AMR            []string `cbor:"17,keyasint,omitempty"`
 	SessionID      string   `cbor:"18,keyasint,omitempty"`
-	ClientEpoch    uint64   `cbor:"19,keyasint,omitempty"` // number of the client's epoch: the end of all of a client ends its codes
+	ClientEpoch    *uint64  `cbor:"19,keyasint,omitempty"` // number of the client's epoch; nil in codes of an earlier version
 }
 
 // newCode returns the code for a request that the user of current allows, in an epoch
@@ -45,7 +45,7 @@ func (s *Server) newCode(c *client, begun epoch, request authorizationRequest, c
 		ID: newID(), GrantID: NewGrantID(current.Subject), Issued: now.UnixMilli(), Expires: now.Add(s.tokens.Code).UnixMilli(), ClientID: c.id,
 		RedirectURI: request.RedirectURI, RedirectSent: request.RedirectSent, Challenge: request.Challenge, Nonce: request.Nonce, Scope: request.Scope, Resources: request.Resources,
 		IDTokenClaims: slices.Sorted(maps.Keys(request.Claims.IDToken)), UserInfoClaims: slices.Sorted(maps.Keys(request.Claims.UserInfo)),
-		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID, ClientEpoch: begun.number,
+		Subject: current.Subject, AuthTime: current.AuthTime, ACR: current.ACR, AMR: current.AMR, SessionID: current.ID, ClientEpoch: &begun.number,
 	}
 	sealed, err = s.sealCode(minted)
 	return sealed, minted.GrantID, err

@@ -4,6 +4,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+
+	"authserver/internal/timetest"
 )
 
 // ATTACKS I1: a code that is out when its session ends becomes nothing, also where what it
@@ -63,4 +65,30 @@ func TestCodeOfAnEndedClient(t *testing.T) {
 	if a := b.exchange("web", b.code()); a.status != 200 {
 		t.Errorf("a code of afterwards: %d %s", a.status, a.text("error"))
 	}
+}
+
+// A code of a release that did not note the epoch is judged by when it was issued.
+func TestCodeWithoutAnEpoch(t *testing.T) {
+	s := browserServer(t, nil)
+	b := signedIn(t, s)
+	earlier := func() string {
+		minted, err := s.openCode(b.code())
+		if err != nil {
+			t.Fatal(err)
+		}
+		minted.ClientEpoch = nil
+		sealed, err := s.sealCode(minted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	before := earlier()
+	if _, err := s.adminGrantRevoke(t.Context(), GrantRevoke{ClientID: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	if a := b.exchange("web", before); a.status != 400 || a.text("error") != "invalid_grant" {
+		t.Errorf("one of before the end: %d %s", a.status, a.text("error"))
+	}
+	timetest.Await(t, "the second to be over in which all ended", func() bool { return b.exchange("web", earlier()).status == 200 })
 }

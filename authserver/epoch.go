@@ -26,6 +26,14 @@ func (e epoch) ends(grant Grant) bool {
 	return grant.SubjectEpoch < e.number && (grant.SubjectEpoch > 0 || grant.AuthTime <= e.NotBefore)
 }
 
+// endsCode reports whether the beginning of a client's epoch ended a code of its.
+func (e epoch) endsCode(c code) bool {
+	if c.ClientEpoch == nil {
+		return c.Issued/1000 <= e.NotBefore
+	}
+	return *c.ClientEpoch < e.number
+}
+
 // The levels that have epochs.
 const (
 	clientEpoch  = "client"

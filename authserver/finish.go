@@ -72,9 +72,7 @@ func (s *Server) finishAll(ctx context.Context) {
 			}
 		}
 		for ended := range slices.Chunk(sessions, finishAtOnce) {
-			if s.finishSessions(ctx, ended) != nil {
-				s.feed.finishing.addSessions(ended)
-			}
+			s.feed.finishing.addSessions(s.finishSessions(ctx, ended))
 		}
 		for subject, begun := range subjects {
 			if s.finishSubject(ctx, subject, begun) != nil {
@@ -94,22 +92,26 @@ func (s *Server) finish(ctx context.Context, ended []string) error {
 	return err
 }
 
-// finishSessions closes those sessions that are still there.
-func (s *Server) finishSessions(ctx context.Context, ids []string) error {
+// finishSessions closes those sessions that are still there, and returns those of which it
+// could not.
+func (s *Server) finishSessions(ctx context.Context, ids []string) (left []string) {
 	records, err := getAll(ctx, s.store, ids, s.sessions.Key)
+	if err != nil {
+		return ids
+	}
 	for i, record := range records {
-		if err != nil || !record.Exists() {
+		if !record.Exists() {
 			continue
 		}
 		one, unread := s.sessions.Decode(record)
 		if unread != nil {
 			continue // nobody is signed in in it either
 		}
-		if err = s.closeSession(ctx, one.Subject, ids[i]); err == nil {
-			s.log.Info("a session whose end was logged is closed", "sub", one.Subject, "sid", ids[i])
+		if s.closeSession(ctx, one.Subject, ids[i]) != nil {
+			left = append(left, ids[i])
 		}
 	}
-	return err
+	return left
 }
 
 // finishSubject deletes the grants of a user that an epoch has ended.

@@ -60,7 +60,7 @@ func (g authorizationCodeGrant) Authorize(ctx context.Context, request tokenRequ
 	if err != nil { // ATTACKS AZ-31: nor is it spent for somebody who is gone
 		return Authorization{}, err
 	}
-	if redeemed.ClientEpoch < before.epoch.number {
+	if before.epoch.endsCode(redeemed) {
 		return Authorization{}, errGrantEnded.because(errors.New("all of the client was ended since"))
 	}
 	if err := g.server.ready(c, resource, scope); err != nil { // nor for tokens that there are no keys for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,25 @@ func TestEndOfASessionThatWasNotCarriedOut(t *testing.T) {
 	runUntilCleanup(t, s.Run)
 	timetest.Await(t, "the session to end", func() bool { return b.session() == nil })
 	s.sessionIsOver(t, b, tokens, sid)
+}
+
+// One that cannot be ended, since a grant of its user is damaged, holds up no other's end.
+func TestEndOfASessionBesideADamagedOne(t *testing.T) {
+	s := browserServer(t, nil)
+	b := signedIn(t, s)
+	stuck, subject := b.session().ID, b.session().Subject
+	if err := s.store.Create(t.Context(), s.grants.Key(NewGrantID(subject)), []byte{0xff}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.sessions.Create(t.Context(), "other-sid", session{ID: "other-sid", Subject: "bob-1"}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.finishSessions(t.Context(), []string{stuck, "other-sid"}); !slices.Equal(left, []string{stuck}) {
+		t.Errorf("%q are left to end", left)
+	}
+	if records, err := s.store.Get(t.Context(), s.sessions.Key("other-sid")); err != nil || records[0].Exists() {
+		t.Errorf("the other is still there: %v", err)
+	}
 }
 
 func (s *Server) sessionIsOver(t *testing.T, b *browser, tokens tokenAnswer, sid string) {
