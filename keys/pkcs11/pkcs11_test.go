@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"io"
@@ -178,6 +179,7 @@ func TestDaemonIsKilled(t *testing.T) {
 	}
 	var before string
 	timetest.Await(t, "something is signed", func() (signed bool) { before, err = kid(); return err == nil })
+	timetest.Await(t, "the next key is published", func() bool { return bytes.Count(m.JWKS().Body, []byte(`"kid"`)) == 2 })
 	set := string(m.JWKS().Body)
 
 	first.Process.Kill()
