@@ -198,7 +198,7 @@ func (b *backchannel) send(ctx context.Context, id string, n notification) {
 		s.log.Info("client is gone and not told of a logout", append(attrs, "result", "client_gone")...)
 	case status == http.StatusBadRequest: // §2.8: it refuses the token; it would refuse the next one too
 		s.log.Error("client refuses its logout token", append(attrs, "result", "refused")...)
-	case n.Tries >= len(notificationWaits):
+	case n.Tries > len(notificationWaits):
 		s.log.Error("client was not told of a logout: given up", append(attrs, "result", "given_up", "status", status, "error", errorText(err))...)
 	default:
 		s.log.Warn("client was not told of a logout: it will be tried again", append(attrs, "result", "later", "status", status, "error", errorText(err))...)

@@ -177,10 +177,11 @@ func TestLogoutRetries(t *testing.T) {
 		t.Error("what was sent still waits")
 	}
 
-	for status, attempts := range map[int]int{http.StatusBadRequest: 1, http.StatusFound: len(notificationWaits), http.StatusInternalServerError: len(notificationWaits)} {
+	all := 1 + len(notificationWaits)
+	for status, attempts := range map[int]int{http.StatusBadRequest: 1, http.StatusFound: all, http.StatusInternalServerError: all} {
 		l.status = status
 		endedSession(t, s)
-		for range len(notificationWaits) + 2 {
+		for range all + 2 {
 			send(s)
 			due(t, s)
 		}
