@@ -194,7 +194,7 @@ func (i *instance) watch(ctx context.Context, w *world, h *history) {
 
 // watchKeySet checks I13 and notes the key set for I6, I7 and I14.
 func (i *instance) watchKeySet(w *world, h *history) {
-	inTrouble := w.storeTrouble.Load() > 0
+	inTrouble, asked := w.storeTrouble.Load() > 0, i.begun.Load()
 	set := keySet{Instance: i.number, Start: h.now()}
 	response, err := w.client.Get(fmt.Sprintf("http://localhost:%s/.well-known/jwks.json", i.port))
 	if err != nil { // it may have just gone
@@ -212,6 +212,9 @@ func (i *instance) watchKeySet(w *world, h *history) {
 			KeyID string `json:"kid"`
 		} `json:"keys"`
 	}
+	if waits := i.served.Load() != asked || i.begun.Load() != asked; response.StatusCode == http.StatusServiceUnavailable && waits {
+		return // a start that waits for its store has no keys yet
+	}
 	if inTrouble {
 		h.watched(13)
 	}
@@ -219,6 +222,7 @@ func (i *instance) watchKeySet(w *world, h *history) {
 		h.violation(13, "the key set was answered with %s", response.Status)
 		return
 	}
+	i.served.Store(asked)
 	for _, k := range parsed.Keys {
 		set.Keys = append(set.Keys, k.KeyID)
 	}

@@ -70,6 +70,8 @@ type instance struct {
 	mu      sync.Mutex
 	process *process.Process // nil while it is down
 	stopped bool             // by SIGSTOP
+
+	begun, served atomic.Pointer[process.Process] // the last one, and the last that has answered with its keys
 }
 
 // newWorld starts a scenario's servers.
@@ -246,11 +248,12 @@ func (i *instance) start() error {
 		return err
 	}
 	defer log.Close()
-	// While its store is away it does not start; whoever supervises it tries again.
+	// Where it gives up, whoever supervises it tries again.
 	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(50 * time.Millisecond) {
 		if i.process, err = process.StartApart(i.directory, i.environment, log, i.binary, "serve"); err != nil {
 			return err
 		}
+		i.begun.Store(i.process)
 		for i.process.Alive() {
 			if err = i.ready(0); err == nil {
 				return nil
