@@ -253,7 +253,7 @@ func (c *checker) clientGrants(at string, client Client) {
 			c.error(fmt.Sprintf("%s.grant_types[%d]", at, j), "%q is unknown; allowed are %s", name, strings.Join(known, ", "))
 		}
 	}
-	if len(client.RedirectURIs) == 0 && slices.Contains(client.grantTypes(), "authorization_code") {
+	if len(client.RedirectURIs) == 0 && slices.Contains(client.AllowedGrantTypes(), "authorization_code") {
 		c.warn(at+".redirect_uris", "are missing: authorization_code, the grant of a client without grant_types, needs one; a machine has grant_types: [client_credentials]")
 	}
 	public := client.TokenEndpointAuthMethod == methodNone

@@ -94,7 +94,7 @@ func newClient(c Client, secrets []clientSecret) (*client, error) {
 		secrets:     secrets,
 		longSecrets: c.ClientSecret == "" || len(c.ClientSecret) >= longSecret, // those of the store were generated
 		methods:     c.authMethods(len(secrets) > 0),
-		grantTypes:  c.grantTypes(),
+		grantTypes:  c.AllowedGrantTypes(),
 		scopes:      strings.Fields(c.Scope),
 		rotates:     c.RefreshTokenRotation != rotationNever,
 		resource:    c.Resource,
@@ -138,9 +138,9 @@ func (c Client) authMethods(hasSecret bool) []string {
 	return nil
 }
 
-// grantTypes are the grants that c may use; RFC 7591 §2 has the default. A resource
+// AllowedGrantTypes are the grants that c may use; RFC 7591 §2 has the default. A resource
 // server needs none.
-func (c Client) grantTypes() []string {
+func (c Client) AllowedGrantTypes() []string {
 	if len(c.GrantTypes) == 0 && (c.Resource == "" || len(c.RedirectURIs) > 0) {
 		return []string{"authorization_code"}
 	}

@@ -55,7 +55,7 @@ func newClientListCommand() *cobra.Command {
 		return o.print(all.Clients, func(w io.Writer) {
 			rows := [][]string{{"CLIENT_ID", "NAME", "AUTHENTICATES BY", "GRANT TYPES", "SOURCE", "STATE"}}
 			for _, c := range all.Clients {
-				rows = append(rows, []string{c.ClientID, c.ClientName, authentication(c), grantTypes(c.Client), c.Source, state(c.Disabled)})
+				rows = append(rows, []string{c.ClientID, c.ClientName, authentication(c), strings.Join(c.AllowedGrantTypes(), " "), c.Source, state(c.Disabled)})
 			}
 			table(w, rows...)
 		})
@@ -71,13 +71,6 @@ func authentication(c authserver.ClientInfo) string {
 		return "private_key_jwt"
 	}
 	return "client_secret"
-}
-
-func grantTypes(c authserver.Client) string {
-	if len(c.GrantTypes) == 0 && (c.Resource == "" || len(c.RedirectURIs) > 0) {
-		return "authorization_code"
-	}
-	return strings.Join(c.GrantTypes, " ")
 }
 
 func state(disabled bool) string {
@@ -106,7 +99,7 @@ func newClientShowCommand() *cobra.Command {
 func showClient(w io.Writer, c authserver.ClientInfo) {
 	rows := [][]string{
 		{"client_id", c.ClientID}, {"client_name", c.ClientName}, {"source", c.Source}, {"state", state(c.Disabled)},
-		{"authenticates by", authentication(c)}, {"grant_types", grantTypes(c.Client)}, {"scope", c.Scope},
+		{"authenticates by", authentication(c)}, {"grant_types", strings.Join(c.AllowedGrantTypes(), " ")}, {"scope", c.Scope},
 	}
 	for _, uri := range c.RedirectURIs {
 		rows = append(rows, []string{"redirect_uri", uri})
